@@ -1,0 +1,302 @@
+"""Admin pages of keys: issue, regenerate, revoke, and the one page that ever shows a key.
+
+Between the POST that makes a key and that page, its text waits in the session, encrypted.
+"""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from clients.admin import ClientAdmin
+from clients.models import Client
+from keys import lifecycle
+from keys.models import APIKey
+from pricing.credentials import UnreadableCredential, decrypt, encrypt
+from pricing.money import format_dollars
+
+WAITING = "keys_to_show"
+"""Session entry: encrypted texts of new keys that were not shown yet, by key id."""
+
+
+class IssueForm(forms.Form):
+    """What a new key is for, and how long it lasts."""
+
+    client = forms.ModelChoiceField(Client.objects.exclude(status=Client.Status.INACTIVE))
+    name = forms.CharField(
+        max_length=200, required=False, help_text="What it is used for, such as the n8n instance that will hold it."
+    )
+    expires_in = forms.CharField(
+        max_length=20, required=False, label="Lasts", help_text="Such as 12h, 30d or 8w. Leave empty for ever."
+    )
+
+    def clean_expires_in(self) -> object:
+        """Return the time, or None for ever."""
+        text: str = self.cleaned_data["expires_in"]
+        return lifecycle.parse_duration(text) if text else None
+
+
+class RegenerateForm(forms.Form):
+    """How long the old key works on."""
+
+    grace = forms.TypedChoiceField(
+        label="The old key",
+        choices=[
+            ("0", "ends at once (choose this if it leaked)"),
+            ("1h", "works for 1 hour more"),
+            ("24h", "works for 24 hours more"),
+            ("7d", "works for 7 days more"),
+        ],
+        coerce=lifecycle.parse_duration,
+    )
+
+
+class RevokeForm(forms.Form):
+    """Why a key ends."""
+
+    reason = forms.CharField(max_length=200, required=False)
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Keys that work, and those that do not."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("working", "Working"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> QuerySet[APIKey]:
+        """Return the keys in the chosen state now."""
+        over = Q(expires_at__lte=timezone.now())
+        match self.value():
+            case "working":
+                return queryset.filter(~over | Q(expires_at__isnull=True), revoked_at__isnull=True)
+            case "expired":
+                return queryset.filter(over, revoked_at__isnull=True)
+            case "revoked":
+                return queryset.filter(revoked_at__isnull=False)
+            case _:
+                return queryset
+
+
+class ShowsUse:
+    """Columns on the state and use of a key, for its own page and its client's."""
+
+    @admin.display(description="state")
+    def state_shown(self, key: APIKey) -> str:
+        """Return the state now."""
+        return key.state(timezone.now())
+
+    @admin.display(description="last used", ordering="use__last_used_at", empty_value="never")
+    def last_used(self, key: APIKey) -> object:
+        """Return when the key was last used, to the minute."""
+        return key.use.last_used_at if hasattr(key, "use") else None
+
+    @admin.display(description="calls", ordering="use__calls")
+    def calls(self, key: APIKey) -> str:
+        """Return all calls ever."""
+        return f"{key.use.calls:,}" if hasattr(key, "use") else "0"
+
+    @admin.display(description="tokens", ordering="use__tokens")
+    def tokens(self, key: APIKey) -> str:
+        """Return all tokens ever."""
+        return f"{key.use.tokens:,}" if hasattr(key, "use") else "0"
+
+    @admin.display(description="charged (USD)", ordering="use__charge")
+    def charge(self, key: APIKey) -> str:
+        """Return all that was charged ever, exactly."""
+        return format_dollars(key.use.charge if hasattr(key, "use") else 0)
+
+
+@admin.register(APIKey)
+class APIKeyAdmin(ShowsUse, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Keys. Only the name can be edited; all else happens through the buttons. Keys are never deleted."""
+
+    list_display = ("__str__", "client", "state_shown", "expires_at", "last_used", "calls", "tokens", "charge")
+    list_filter = (StateFilter, "client")
+    list_select_related = ("client", "use")
+    search_fields = ("name", "hint", "client__name")
+    fields = (
+        "name",
+        "client",
+        "hint",
+        "state_shown",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "revoked_reason",
+        "replacement",
+        "last_used",
+        "calls",
+        "tokens",
+        "charge",
+    )
+    readonly_fields = fields[1:]
+
+    def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
+        """Keys stay on record: they are revoked instead."""
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages behind the buttons."""
+        view = self.admin_site.admin_view
+        return [
+            path("<int:key_id>/regenerate/", view(self.regenerate_view), name="keys_apikey_regenerate"),
+            path("<int:key_id>/revoke/", view(self.revoke_view), name="keys_apikey_revoke"),
+            path("<int:key_id>/new/", view(self.show_once_view), name="keys_apikey_show_once"),
+            *super().get_urls(),
+        ]
+
+    @admin.display(description="replaced by")
+    def replacement(self, key: APIKey) -> str:
+        """Return a link to the key that replaced this one."""
+        if key.replaced_by is None:
+            return "–"
+        return format_html('<a href="{}">{}</a>', _page("change", key.replaced_by), key.replaced_by)
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Issue a key, then show it once."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = IssueForm(_sent(request), initial={"client": request.GET.get("client")})
+        if form.is_valid():
+            try:
+                key, plain = lifecycle.issue(**form.cleaned_data)
+            except ValidationError as error:
+                form.add_error(None, " ".join(error.messages))
+            else:
+                self.log_addition(request, key, "Issued.")
+                return self._to_page_that_shows(request, key, plain)
+        return self._ask(request, None, form, title="Issue a key", button="Issue")
+
+    def regenerate_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """Replace a key, then show the new one once."""
+        if not (self.has_add_permission(request) and self.has_change_permission(request)):
+            raise PermissionDenied
+        key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        form = RegenerateForm(_sent(request))
+        if form.is_valid():
+            try:
+                new, plain = lifecycle.regenerate(key, form.cleaned_data["grace"])
+            except ValidationError as error:
+                form.add_error(None, " ".join(error.messages))
+            else:
+                self.log_change(request, key, f"Regenerated as {new.hint}.")
+                self.log_addition(request, new, f"Issued in place of {key.hint}.")
+                return self._to_page_that_shows(request, new, plain)
+        text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
+        return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
+
+    def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """End a key."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        form = RevokeForm(_sent(request))
+        if form.is_valid():
+            try:
+                lifecycle.revoke(key, form.cleaned_data["reason"])
+            except ValidationError as error:
+                form.add_error(None, " ".join(error.messages))
+            else:
+                self.log_change(request, key, f"Revoked. {key.revoked_reason}".strip())
+                messages.success(request, f"{key} is revoked: it is refused everywhere within a second.")
+                return HttpResponseRedirect(_page("change", key))
+        text = "Every call with it is refused within a second. This can not be undone."
+        return self._ask(request, key, form, title=f"Revoke {key}", text=text, button="Revoke")
+
+    def show_once_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """Show the text of a new key to the session that made it, the first time it asks."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return _show_once(request, self, key_id)
+
+    def _to_page_that_shows(self, request: HttpRequest, key: APIKey, plain: str) -> HttpResponse:
+        request.session[WAITING] = {**request.session.get(WAITING, {}), str(key.pk): encrypt(plain)}
+        return HttpResponseRedirect(_page("show_once", key))
+
+    def _ask(self, request: HttpRequest, key: APIKey | None, form: forms.Form, **context: str) -> HttpResponse:
+        context_whole = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "key": key,
+            "form": form,
+            "back": _page("change", key) if key else _page("changelist"),
+            **context,
+        }
+        return TemplateResponse(request, "admin/keys/apikey/ask.html", context_whole)
+
+
+@require_GET  # a HEAD would use up the one showing
+@never_cache
+def _show_once(request: HttpRequest, model_admin: APIKeyAdmin, key_id: int) -> HttpResponse:
+    key = get_object_or_404(model_admin.get_queryset(request), pk=key_id)
+    waiting = dict(request.session.get(WAITING, {}))
+    token = waiting.pop(str(key.pk), None)
+    request.session[WAITING] = waiting
+    request.session.save()  # before the key leaves: were the session lost later, it would be shown again
+    try:
+        plain = decrypt(token) if token else None
+    except UnreadableCredential:
+        plain = None
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "key": key,
+        "plain": plain,
+        "title": f"New key of {key.client}",
+    }
+    return TemplateResponse(request, "admin/keys/apikey/show_once.html", context)
+
+
+class KeysOfClient(ShowsUse, admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+    """The keys of a client, on its page."""
+
+    model = APIKey
+    verbose_name_plural = "keys"
+    fields = readonly_fields = ("key_shown", "state_shown", "expires_at", "last_used", "calls", "tokens", "charge")
+    can_delete = False
+    show_change_link = True
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
+        """Fetch the use of all keys at once."""
+        return super().get_queryset(request).select_related("use")
+
+    def has_add_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
+        """Keys are issued on a page of their own."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
+        """Keys are changed on their own pages."""
+        return False
+
+    @admin.display(description="key")
+    def key_shown(self, key: APIKey) -> str:
+        """Return a link to the key."""
+        return format_html('<a href="{}">{}</a>', _page("change", key), key)
+
+
+def _sent(request: HttpRequest) -> QueryDict | None:
+    return request.POST if request.method == "POST" else None
+
+
+def _page(name: str, key: APIKey | None = None) -> str:
+    return reverse(f"admin:keys_apikey_{name}", args=[key.pk] if key else [])
+
+
+ClientAdmin.inlines = [*ClientAdmin.inlines, KeysOfClient]  # here, since clients knows nothing of keys

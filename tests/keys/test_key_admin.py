@@ -1,0 +1,182 @@
+"""Keys in the admin: shown once, regenerated, revoked; by POST with a CSRF token only."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
+from django.http import HttpResponse
+from django.test import Client as Browser
+from django.urls import reverse
+from django.utils import timezone
+
+from clients.models import Client
+from clients.onboarding import create_client
+from keys.lifecycle import find, issue, regenerate, revoke
+from keys.models import APIKey, KeyUse
+
+
+@pytest.fixture
+def acme(db: None) -> Client:
+    return create_client("Acme")
+
+
+def page(name: str, key: APIKey | None = None) -> str:
+    return reverse(f"admin:keys_apikey_{name}", args=[key.pk] if key else [])
+
+
+def key_in(answer: HttpResponse) -> str:
+    found = re.findall(r"llm_gw_[0-9A-Za-z]{40}", answer.content.decode())
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_a_new_key_is_shown_once(admin_client: Browser, acme: Client) -> None:
+    made = admin_client.post(page("add"), {"client": acme.pk, "name": "n8n", "expires_in": "30d"})
+    key = APIKey.objects.get()
+    assert made.status_code == 302
+    assert made.url == page("show_once", key)
+    waiting = str([session.get_decoded() for session in Session.objects.all()])
+
+    assert admin_client.head(made.url).status_code == 405  # a look ahead does not use it up
+    shown = admin_client.get(made.url)
+    plain = key_in(shown)
+    assert find(plain) == key
+    assert "no-store" in shown["Cache-Control"]
+    assert plain not in waiting
+
+    again = admin_client.get(made.url)
+    assert "shown again" in again.content.decode()
+    for url in (made.url, page("change", key), page("changelist"), reverse("admin:index")):
+        assert plain not in admin_client.get(url, follow=True).content.decode()
+    assert plain not in str(LogEntry.objects.values())
+    assert plain not in str([session.get_decoded() for session in Session.objects.all()])
+
+
+def test_another_session_is_never_shown_the_key(admin_client: Browser, admin_user: User, acme: Client) -> None:
+    made = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": ""})
+    other = Browser()
+    other.force_login(admin_user)
+    assert "shown again" in other.get(made.url).content.decode()
+    assert find(key_in(admin_client.get(made.url))) == APIKey.objects.get()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"client": ""},
+        {"client": "999"},
+        {"expires_in": "soon"},
+        {"expires_in": "0"},
+        {"name": "x" * 201},
+        {"name": "a\tb"},
+    ],
+)
+def test_wrong_input_makes_no_key(admin_client: Browser, acme: Client, wrong: dict[str, str]) -> None:
+    answer = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": "", **wrong})
+    assert answer.status_code == 200
+    assert "errorlist" in answer.content.decode()
+    assert not APIKey.objects.exists()
+
+
+def test_an_archived_client_is_not_offered(admin_client: Browser, acme: Client) -> None:
+    acme.archive()
+    assert "Acme" not in admin_client.get(page("add")).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("grace", "state"), [("0", "revoked"), ("1h", "replaced"), ("24h", "replaced"), ("7d", "replaced")]
+)
+def test_regenerating_shows_the_new_key_once(admin_client: Browser, acme: Client, grace: str, state: str) -> None:
+    old, _ = issue(acme)
+    assert "Whoever uses the old one" in admin_client.get(page("regenerate", old)).content.decode()
+    made = admin_client.post(page("regenerate", old), {"grace": grace})
+    plain = key_in(admin_client.get(made.url))
+    old.refresh_from_db()
+    assert find(plain) == old.replaced_by
+    assert old.state(timezone.now()) == state
+    assert "shown again" in admin_client.get(made.url).content.decode()
+
+    twice = admin_client.post(page("regenerate", old), {"grace": grace})
+    assert "already replaced" in twice.content.decode()
+    assert APIKey.objects.count() == 2
+
+
+@pytest.mark.parametrize("grace", ["", "365d", "-1h"])
+def test_only_the_offered_graces_are_taken(admin_client: Browser, acme: Client, grace: str) -> None:
+    old, _ = issue(acme)
+    assert "errorlist" in admin_client.post(page("regenerate", old), {"grace": grace}).content.decode()
+    assert APIKey.objects.count() == 1
+
+
+def test_revoking_asks_first_and_keeps_the_reason(admin_client: Browser, acme: Client) -> None:
+    key, _ = issue(acme)
+    assert "can not be undone" in admin_client.get(page("revoke", key)).content.decode()
+    assert APIKey.objects.get().revoked_at is None
+    done = admin_client.post(page("revoke", key), {"reason": "leaked"}, follow=True)
+    assert "is revoked" in done.content.decode()
+    key.refresh_from_db()
+    assert (key.state(timezone.now()), key.revoked_reason) == ("revoked", "leaked")
+    assert "already revoked" in admin_client.post(page("revoke", key), {"reason": ""}).content.decode()
+
+
+def test_buttons_are_there_only_while_they_do_something(admin_client: Browser, acme: Client) -> None:
+    def buttons(key: APIKey) -> list[bool]:
+        text = admin_client.get(page("change", key)).content.decode()
+        return [page("regenerate", key) in text, page("revoke", key) in text]
+
+    old, _ = issue(acme)
+    assert buttons(old) == [True, True]
+    new, _ = regenerate(old, timedelta(hours=1))
+    assert buttons(old) == [False, True]
+    revoke(new)
+    assert buttons(new) == [False, False]
+
+
+@pytest.mark.parametrize("name", ["add", "regenerate", "revoke"])
+def test_nothing_happens_without_a_csrf_token(admin_user: User, acme: Client, name: str) -> None:
+    key, _ = issue(acme)
+    browser = Browser(enforce_csrf_checks=True)
+    browser.force_login(admin_user)
+    url = page(name) if name == "add" else page(name, key)
+    assert browser.post(url, {"client": acme.pk, "grace": "0", "reason": ""}).status_code == 403
+    assert [(k.pk, k.revoked_at) for k in APIKey.objects.all()] == [(key.pk, None)]
+
+
+@pytest.mark.parametrize("name", ["add", "regenerate", "revoke", "show_once", "delete"])
+def test_operators_do_only_what_they_may(acme: Client, name: str) -> None:
+    key, _ = issue(acme)
+    operator = User.objects.create_user("operator", is_staff=True)
+    browser = Browser()
+    url = page(name) if name == "add" else page(name, key)
+    assert browser.get(url).status_code == 302  # to the sign-in
+    browser.force_login(operator)
+    assert browser.get(url).status_code == 403
+    if name != "show_once":
+        operator.user_permissions.add(Permission.objects.get(codename="view_apikey"))
+        assert browser.post(url, {"client": acme.pk, "grace": "0", "reason": ""}).status_code == 403
+    assert [(k.pk, k.revoked_at) for k in APIKey.objects.all()] == [(key.pk, None)]
+
+
+def test_keys_are_listed_with_their_use(admin_client: Browser, acme: Client) -> None:
+    key, _ = issue(acme, "<b>n8n</b>")
+    KeyUse.objects.create(key=key, calls=1234, tokens=5_000_000, charge=1_250_000_000_000, last_used_at=timezone.now())
+    for url in (page("changelist"), page("change", key), reverse("admin:clients_client_change", args=[acme.pk])):
+        text = admin_client.get(url).content.decode()
+        for shown in ("1,234", "5,000,000", "1.25", "&lt;b&gt;n8n&lt;/b&gt;"):
+            assert shown in text
+        assert "<b>n8n</b>" not in text
+    assert key.hint in admin_client.get(page("changelist") + "?state=working").content.decode()
+    for state in ("expired", "revoked"):
+        assert key.hint not in admin_client.get(page("changelist") + f"?state={state}").content.decode()
+
+
+def test_only_the_name_of_a_key_can_be_edited(admin_client: Browser, acme: Client) -> None:
+    key, _ = issue(acme)
+    before = APIKey.objects.values().get()
+    other = create_client("Other")
+    sent = {"name": "new name", "client": other.pk, "digest": "x", "expires_at_0": "2030-01-01", "hint": "y"}
+    assert admin_client.post(page("change", key), sent).status_code == 302
+    assert APIKey.objects.values().get() == {**before, "name": "new name"}
