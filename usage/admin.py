@@ -1,0 +1,195 @@
+"""Admin pages of usage: to read and search; nobody changes what happened."""
+
+import uuid
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from clients.models import Client
+from keys.models import APIKey
+from pricing.money import format_dollars
+from usage.models import UsageRecord
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Calls, the newest first."""
+
+    list_display = (
+        "request_id",
+        "admitted_at",
+        "client_name",
+        "key_hint",
+        "model_asked",
+        "outcome",
+        "status",
+        "input_count",
+        "output_count",
+        "cost_usd",
+        "charge_usd",
+        "latency",
+    )
+    list_filter = ("client", "model", "outcome", "admitted_at")
+    search_fields = ("request_id",)
+    search_help_text = "The request id, as in the answer's x-request-id."
+    ordering = ("-admitted_at",)
+    show_full_result_count = False  # counting millions of rows is no help to a reader
+    list_per_page = 50
+    fieldsets = (
+        (None, {"fields": ("request_id", "admitted_at", "settled_at", "outcome", "status", "error_code")}),
+        ("Whose", {"fields": ("client", "key", "workflow", "execution", "env", "session", "session_opened")}),
+        (
+            "What",
+            {
+                "fields": (
+                    "endpoint",
+                    "stream",
+                    "model_asked",
+                    "model",
+                    "model_served",
+                    "provider",
+                    "provider_request_id",
+                    "service_tier",
+                    "latency",
+                    "first_byte",
+                )
+            },
+        ),
+        (
+            "Tokens",
+            {
+                "fields": (
+                    "input_count",
+                    "cached_count",
+                    "cache_write_count",
+                    "audio_input_count",
+                    "output_count",
+                    "reasoning_count",
+                    "audio_output_count",
+                    "estimated",
+                )
+            },
+        ),
+        ("Money", {"fields": ("price", "cost_usd", "charge_usd")}),
+    )
+
+    class Media:
+        css = {"all": ["usage/records.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds records by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: UsageRecord | None = None) -> bool:
+        """Nobody changes them."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: UsageRecord | None = None) -> bool:
+        """Nobody deletes them."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
+        """Records with the names they show. Sub-queries, not joins: a record whose client is gone is listed too."""
+        records: QuerySet[UsageRecord] = super().get_queryset(request)
+        return records.annotate(
+            _client_name=Subquery(Client.objects.filter(pk=OuterRef("client_id")).values("name")),
+            _key_hint=Subquery(APIKey.objects.filter(pk=OuterRef("key_id")).values("hint")),
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[UsageRecord], search_term: str
+    ) -> tuple[QuerySet[UsageRecord], bool]:
+        """Find one call by its whole id, with or without hyphens."""
+        if not search_term:
+            return queryset, False
+        try:
+            request_id = uuid.UUID(search_term.strip())
+        except ValueError:
+            return queryset.none(), False
+        return queryset.filter(pk=request_id), False
+
+    @admin.display(description="client", ordering="client_id")
+    def client_name(self, record: UsageRecord) -> str:
+        """The client's name, or its number where it is gone."""
+        return vars(record)["_client_name"] or f"#{record.client_id}"
+
+    @admin.display(description="key", empty_value="-")
+    def key_hint(self, record: UsageRecord) -> str | None:
+        """The hint of the key that was used."""
+        hint: str | None = vars(record)["_key_hint"]
+        return hint if hint or record.key_id is None else f"#{record.key_id}"
+
+    @admin.display(description="cost", ordering="cost")
+    def cost_usd(self, record: UsageRecord) -> str:
+        """What the provider takes."""
+        return _usd(record.cost)
+
+    @admin.display(description="charge", ordering="charge")
+    def charge_usd(self, record: UsageRecord) -> str:
+        """What the client pays."""
+        return _usd(record.charge)
+
+    @admin.display(description="latency", ordering="latency_us")
+    def latency(self, record: UsageRecord) -> str:
+        """From admission to settlement."""
+        return _milliseconds(record.latency_us)
+
+    @admin.display(description="time to first byte", empty_value="-")
+    def first_byte(self, record: UsageRecord) -> str | None:
+        """From admission to the provider's first byte."""
+        return None if record.first_byte_us is None else _milliseconds(record.first_byte_us)
+
+    @admin.display(description="input tokens", ordering="input_tokens")
+    def input_count(self, record: UsageRecord) -> SafeString:
+        """All input tokens."""
+        return _count(record.input_tokens)
+
+    @admin.display(description="of these cached")
+    def cached_count(self, record: UsageRecord) -> SafeString:
+        """Input tokens read from the provider's cache."""
+        return _count(record.cached_tokens)
+
+    @admin.display(description="of these written to the cache")
+    def cache_write_count(self, record: UsageRecord) -> SafeString:
+        """Input tokens written to the provider's cache."""
+        return _count(record.cache_write_tokens)
+
+    @admin.display(description="of these audio")
+    def audio_input_count(self, record: UsageRecord) -> SafeString:
+        """Input tokens of audio."""
+        return _count(record.audio_input_tokens)
+
+    @admin.display(description="output tokens", ordering="output_tokens")
+    def output_count(self, record: UsageRecord) -> SafeString:
+        """All output tokens."""
+        return _count(record.output_tokens)
+
+    @admin.display(description="of these reasoning")
+    def reasoning_count(self, record: UsageRecord) -> SafeString:
+        """Output tokens of reasoning."""
+        return _count(record.reasoning_tokens)
+
+    @admin.display(description="of these audio")
+    def audio_output_count(self, record: UsageRecord) -> SafeString:
+        """Output tokens of audio."""
+        return _count(record.audio_output_tokens)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: UsageRecord | None = None) -> Any:
+        """All of them."""
+        return [name for _, options in self.fieldsets for name in options["fields"]]
+
+
+def _usd(picodollars: int) -> str:
+    return f"{format_dollars(picodollars)} USD"
+
+
+def _milliseconds(us: int) -> str:
+    return f"{us / 1000:,.1f} ms"
+
+
+def _count(tokens: int) -> SafeString:
+    return format_html('<span class="count">{}</span>', f"{tokens:,}")
