@@ -1,0 +1,32 @@
+"""The Celery application: `celery -A gateway_project worker -B`."""
+
+import logging.config
+import os
+from pathlib import Path
+
+from celery import Celery
+from celery.signals import beat_embedded_init, setup_logging
+from django.conf import settings
+
+from gateway_project.lifeline import end_with_parent
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+app = Celery("gateway_project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+if not settings.REDIS_URL:
+    for folder in ("queue", "control"):  # kombu's filesystem transport expects them to be there
+        Path(settings.BROKER_DIR, folder).mkdir(parents=True, exist_ok=True)
+
+
+@setup_logging.connect
+def log_as_django_does(**_: object) -> None:
+    """Keep Celery from replacing our logging with its own."""
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@beat_embedded_init.connect
+def beat_ends_with_worker(**_: object) -> None:
+    """Keep the clock of a killed worker from ticking beside the next one's."""
+    end_with_parent()

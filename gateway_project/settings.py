@@ -1,0 +1,284 @@
+"""All settings, in the order a reader asks; every environment variable is declared once, with its default."""
+
+import hashlib
+import hmac
+import ipaddress
+import sys
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from gateway_project.secrets import load_or_create
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+if (BASE_DIR / ".env").exists():
+    env.read_env(BASE_DIR / ".env")
+
+
+def _integer(name: str, default: int, low: int, high: int) -> int:
+    """Return the whole number in the environment variable `name`, or stop the start with a sentence that names it."""
+    text = env.str(name, default=str(default))
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {text!r}.")
+    return int(text)
+
+
+def _boolean(name: str) -> bool:
+    """Return the environment variable `name` as yes or no; unset is no, and a slip of the pen is not taken for no."""
+    text = env.str(name, default="").lower()
+    if text not in {"", "0", "1", "false", "true", "no", "yes", "off", "on"}:
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {text!r}.")
+    return text in {"1", "true", "yes", "on"}
+
+
+# --- core -----------------------------------------------------------------------------------------------------------
+
+DEBUG = _boolean("DEBUG")
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+HOST = env.str("HOST", default="127.0.0.1")  # the address that the gateway listens on; 0.0.0.0 in a container
+PORT = _integer("PORT", 8000, 1, 65535)
+# `web` listens on loopback only; the gateway relays to it
+WEB_PORT = _integer("WEB_PORT", PORT + 1 if PORT < 65535 else PORT - 1, 1, 65535)
+DATABASE_URL = env.str("DATABASE_URL", default="")  # unset: SQLite in DATA_DIR
+REDIS_URL = env.str("REDIS_URL", default="")  # unset: everything in process
+EMBEDDED = not DATABASE_URL
+# Where people find this installation. An https:// address switches on secure cookies, HSTS and the redirect to https.
+PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if PUBLIC_URL and (_public.scheme not in {"http", "https"} or not _public.hostname or _public.path or _public.query):
+    raise ImproperlyConfigured(f"PUBLIC_URL must look like https://gateway.example.com, not {PUBLIC_URL!r}.")
+HTTPS = _public.scheme == "https"
+
+if EMBEDDED:
+    try:
+        _secrets = load_or_create(DATA_DIR / "secrets.env")
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATA_DIR {DATA_DIR} cannot be used: {error.strerror}.") from error
+    if not {"SECRET_KEY", "ENCRYPTION_KEYS"} <= _secrets.keys():
+        raise ImproperlyConfigured(f"{DATA_DIR / 'secrets.env'} must hold SECRET_KEY and ENCRYPTION_KEYS.")
+    SECRET_KEY = env.str("SECRET_KEY", default="") or _secrets["SECRET_KEY"]
+    ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[]) or _secrets["ENCRYPTION_KEYS"].split(",")
+else:
+    for _name in ("SECRET_KEY", "ENCRYPTION_KEYS"):
+        if not env.str(_name, default=""):
+            raise ImproperlyConfigured(
+                f"{_name} is not set: with DATABASE_URL every process of the fleet needs the same {_name}."
+            )
+    SECRET_KEY = env.str("SECRET_KEY")
+    ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS")  # Fernet keys, the newest first: it encrypts, all of them decrypt
+
+# A key of its own for the digests of WhatsApp users, so that it survives a rotation of ENCRYPTION_KEYS.
+SESSION_DIGEST_KEY = hmac.new(SECRET_KEY.encode(), b"whatsapp-session", hashlib.sha256).digest()
+
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", *([_public.hostname] if _public.hostname else [])]
+)
+ROOT_URLCONF = "gateway_project.urls"
+WSGI_APPLICATION = "gateway_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")  # of the admin, and of new clients
+try:
+    ZoneInfo(TIME_ZONE)
+except (ValueError, OSError, LookupError) as error:
+    raise ImproperlyConfigured(f"TIME_ZONE must be an IANA name such as Europe/Berlin, not {TIME_ZONE!r}.") from error
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "gateway_project.static.CollectedOrPlain"},
+}
+WHITENOISE_USE_FINDERS = True  # `make run` serves straight from the apps; only the image collects
+vars().update(env.email_url("EMAIL_URL", default="dummymail://"))  # smtp://user:password@host:587; unset: no mail
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="gateway@localhost")
+
+# --- apps -----------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "gateway_project",  # first: its runserver replaces Django's
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "pricing",
+    "clients",
+    "keys",
+    "usage",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gateway_project.middleware.secure_cookies",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- database -------------------------------------------------------------------------------------------------------
+
+if EMBEDDED:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA_DIR / "gateway.sqlite3",
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",  # a writer waits its turn at BEGIN instead of failing half way
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+            },
+        }
+    }
+else:
+    # The value is never repeated: it carries a password.
+    if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://; unset, SQLite in DATA_DIR is used.")
+    try:
+        DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from error
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+# --- sign-in --------------------------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{_name}"}
+    for _name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "admin:index"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_ADAPTER = "gateway_project.sign_in.ClosedSignUp"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_EMAIL_VERIFICATION = "none"  # an operator vouches for the address by making the user
+ACCOUNT_SESSION_REMEMBER = None  # the form asks
+ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
+
+# --- data plane -----------------------------------------------------------------------------------------------------
+
+ALLOW_PRIVATE_PROVIDERS = _boolean("ALLOW_PRIVATE_PROVIDERS")  # lets a base URL lead to loopback or private addresses
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")  # set at first run: makes the first provider
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1").rstrip("/")
+JOURNAL_DIR = DATA_DIR / "journal"
+MAX_BODY_BYTES = _integer("MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 1024**3)  # of one call; images come as base64
+DRAIN_SECONDS = _integer("DRAIN_SECONDS", 30, 0, 3600)  # how long a stopping gateway lets open calls finish
+# Networks whose X-Forwarded-For and -Proto are believed: the TLS proxy in front. Nobody's, unless said.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+for _network in TRUSTED_PROXIES:
+    try:
+        ipaddress.ip_network(_network)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"TRUSTED_PROXIES must list networks such as 10.0.0.0/8, separated by commas: {error}."
+        ) from error
+if HTTPS and not TRUSTED_PROXIES:
+    raise ImproperlyConfigured(
+        "TRUSTED_PROXIES is not set: PUBLIC_URL is https, so name the network of the proxy that ends TLS "
+        "(127.0.0.1/32 when it runs on this machine)."
+    )
+
+# --- Celery ---------------------------------------------------------------------------------------------------------
+
+BROKER_DIR = DATA_DIR / "broker"
+if REDIS_URL:
+    if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    CELERY_BROKER_URL = REDIS_URL
+else:
+    CELERY_BROKER_URL = "filesystem://localhost"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(BROKER_DIR / "queue"),
+        "data_folder_out": str(BROKER_DIR / "queue"),
+        "control_folder": str(BROKER_DIR / "control"),
+    }
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULE = {
+    "forget ended admin sessions": {
+        "task": "gateway_project.tasks.clear_sessions",
+        "schedule": timedelta(days=1),
+    }
+}
+
+# --- security -------------------------------------------------------------------------------------------------------
+
+# `web` is reached only through the gateway, which sets these headers itself and lets no caller's through.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+USE_X_FORWARDED_HOST = True
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_SSL_HOST = _public.netloc if HTTPS else None
+SECURE_HSTS_SECONDS = 30 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+# HSTS preload speaks for the whole registered domain, which is not this installation's to promise.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
+
+# --- logging --------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+    raise ImproperlyConfigured(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {LOG_LEVEL!r}.")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {"()": "gateway_project.logs.JSONFormatter"},
+        "plain": {"format": "%(levelname)s %(name)s: %(message)s"},
+    },
+    "handlers": {
+        # stderr, because commands such as createkey print their answer, and nothing else, on stdout
+        "stderr": {"class": "logging.StreamHandler", "formatter": "plain" if sys.stderr.isatty() else "json"},
+    },
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Replaces Django's own handlers, so that nothing is said twice.
+        "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},  # a 404 in the admin is no event
+        "django.utils.autoreload": {"level": "WARNING"},
+        "django.db.backends": {"level": "INFO"},  # DEBUG would log SQL with its parameters
+        "celery": {"level": LOG_LEVEL},
+        "httpx": {"level": "WARNING"},
+    },
+}
