@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from clients.limits import amount_for_input, parse_amount
-from clients.models import Client, Limit, time_zones
+from clients.models import Client, Limit, default_time_zone, time_zones
 from clients.onboarding import format_markup, parse_markup
 
 
@@ -66,6 +66,7 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     )
     time_zone = forms.ChoiceField(
         choices=lambda: [(name, name) for name in sorted(time_zones())],
+        initial=default_time_zone,
         help_text="Days and longer cycles follow the calendar there.",
     )
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 DEFAULT_TIER = "default"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,8 +40,7 @@ class PriceRow(Protocol):
     def audio_output(self) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one call.
 
     Cached, cache-write and audio input are parts of the input; reasoning and audio output are parts of the output.

@@ -11,11 +11,16 @@ from django.db.migrations.state import ProjectState
 
 COUNTER_TABLE = "pricing_configversion"
 
-# Two statements instead of an upsert: in SQLite an outer INSERT OR IGNORE would overrule the upsert's own clause.
-_COUNT = f"""
+# Both bring the row back should it be lost. Two statements on SQLite: there an outer INSERT OR IGNORE would overrule
+# the upsert's own clause. One on PostgreSQL: there two transactions may count at once.
+_SQLITE_COUNT = f"""
     INSERT INTO {COUNTER_TABLE} (id, version)
         SELECT 1, 0 WHERE NOT EXISTS (SELECT 1 FROM {COUNTER_TABLE} WHERE id = 1);
     UPDATE {COUNTER_TABLE} SET version = version + 1 WHERE id = 1;
+"""  # noqa: S608 - a constant of ours
+_POSTGRESQL_COUNT = f"""
+    INSERT INTO {COUNTER_TABLE} AS counter (id, version) VALUES (1, 1)
+        ON CONFLICT (id) DO UPDATE SET version = counter.version + 1;
 """  # noqa: S608 - a constant of ours
 _SQLITE_EVENTS = ("insert", "update", "delete")
 
@@ -46,12 +51,13 @@ class WatchTable(Operation):
         if schema_editor.connection.vendor == "sqlite":
             for event in _SQLITE_EVENTS:
                 schema_editor.execute(
-                    f'CREATE TRIGGER "{table}_watch_{event}" AFTER {event.upper()} ON "{table}" BEGIN {_COUNT} END'
+                    f'CREATE TRIGGER "{table}_watch_{event}" AFTER {event.upper()} ON "{table}" '
+                    f"BEGIN {_SQLITE_COUNT} END"
                 )
         else:
             schema_editor.execute(
                 f'CREATE FUNCTION "{table}_watch"() RETURNS trigger LANGUAGE plpgsql AS '
-                f"$$ BEGIN {_COUNT} RETURN NULL; END $$"
+                f"$$ BEGIN {_POSTGRESQL_COUNT} RETURN NULL; END $$"
             )
             # For each statement: one that changes 10,000 rows counts once.
             schema_editor.execute(

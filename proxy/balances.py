@@ -20,7 +20,7 @@ log = logging.getLogger("gateway.balances")
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
-WAIT_SECONDS = 3.0  # how long a call of a client just made waits for its counters
+WAIT_SECONDS = 10.0  # how long a call waits for counters that are being read
 CHECK_SECONDS = 300.0
 # A record further in the future than that is a mistake, not a clock that was set back.
 MAX_CLOCK_STEP_US = 24 * 3_600_000_000
@@ -39,6 +39,8 @@ class LedgerKeeper:
         self._loaded = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._clock_set = False
+        self.ready = False
+        """Whether the counters of all clients were known once; later changes hold up only the clients they concern."""
         self.differing = 0
         """Counters that did not equal the ledger at the last check; anything but 0 deserves an alert."""
         self.checked = 0
@@ -79,25 +81,28 @@ class LedgerKeeper:
             self._changed.clear()
             try:
                 await self._load()
-            except (DatabaseError, InterfaceError) as error:
+                continue
+            except (DatabaseError, InterfaceError, OSError) as error:
                 log.error("the ledger cannot be read, limits of new clients wait: %s", error)
-                self._changed.set()
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:  # a task that dies in silence would keep every new client out for good
+                log.exception("the counters cannot be loaded, limits of new clients wait")
+            self._changed.set()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _load(self) -> None:
         assert self._snapshot is not None
         loop = asyncio.get_running_loop()
         if not self._clock_set:
-            latest = await loop.run_in_executor(self._thread, _closing, last_settled)
-            now = self._clock()
-            if latest is not None and now <= latest <= now + MAX_CLOCK_STEP_US:
-                self._clock.not_before(latest)
+            latest = self._clock() + MAX_CLOCK_STEP_US
+            newest = await loop.run_in_executor(self._thread, _closing, lambda: last_settled(self._journal_dir, latest))
+            self._clock.not_before(newest)
             self._clock_set = True
         missing = self._limits.unloaded(self._snapshot.subjects, self._clock())
         if missing is not None:
             balances = await loop.run_in_executor(self._thread, self._read, missing)
             if not self._limits.load(balances, missing.until):
                 return
+        self.ready = True
         if not self._changed.is_set():
             self._loaded.set()
 
@@ -110,8 +115,10 @@ class LedgerKeeper:
             if self.loaded:
                 try:
                     await self.check()
-                except (DatabaseError, InterfaceError) as error:
+                except (DatabaseError, InterfaceError, OSError) as error:
                     log.error("the ledger cannot be read, counters are not checked: %s", error)
+                except Exception:  # as above: a check that has stopped looks like one that finds nothing
+                    log.exception("the counters cannot be checked")
 
     async def check(self) -> int:
         """Compare every counter with the ledger; returns how many differ. DatabaseError if it cannot be read."""

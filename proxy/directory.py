@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection
 
 from clients.models import Client, Limit
 from keys.models import APIKey
@@ -26,6 +26,7 @@ from proxy.errors import AuthUnavailable, ModelNotFound
 from proxy.limits.rules import Rule, Subject
 from proxy.request import Endpoint
 from proxy.upstream import Target
+from usage.snapshot import one_moment
 
 log = logging.getLogger("gateway.directory")
 
@@ -137,6 +138,8 @@ class Directory:
         """As `known`, after asking the database for news. Raises AuthUnavailable if it does not answer."""
         try:
             async with asyncio.timeout(STALE_SECONDS):
+                if self._polling is not None and not self._polling.done():
+                    await asyncio.shield(self._polling)  # not enough: it may have asked before the key was made
                 await asyncio.shield(self._poll())
         except (TimeoutError, DatabaseError, InterfaceError) as error:
             raise AuthUnavailable(
@@ -203,17 +206,16 @@ class Directory:
     def _read(self, known: int | None) -> Snapshot | None:
         """A new snapshot, or None where version `known` is current. Runs in the thread."""
         try:
-            version = ConfigVersion.objects.values_list("version", flat=True).get()
-            if version == known:
+            if ConfigVersion.current() == known:
                 return None
-            with transaction.atomic():  # one moment's truth
+            with one_moment():
                 return self._load()
         except (DatabaseError, InterfaceError):
             connection.close()
             raise
 
     def _load(self) -> Snapshot:
-        version = ConfigVersion.objects.values_list("version", flat=True).get()
+        version = ConfigVersion.current()
         clients = _clients()
         grants = {
             bytes(key.digest): Grant(

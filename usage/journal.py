@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from usage.lines import SEAL
+from usage.lines import SEAL, opening_session
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Journal:
         self._segment: _Segment | None = None
         self._since: int | None = None  # when this segment got its first line, µs
         self._failed_at: int | None = None  # when a segment could last not be made, µs
+        self._write_failed = False  # no write has succeeded since one failed
         self._open: dict[str, bytes] = {}  # id -> begin line
         self._reserved = 0  # bytes kept for the ends of the open calls: offset + reserved <= limit, always
         self._unwritten: deque[tuple[str, bytes]] = deque()
@@ -89,8 +90,8 @@ class Journal:
 
     @property
     def failing(self) -> bool:
-        """Whether the last attempt to make a segment failed, so that calls are being refused."""
-        return self._failed_at is not None
+        """Whether the last write or the last attempt to make a segment failed: calls are refused, or soon will be."""
+        return self._write_failed or self._failed_at is not None
 
     def open(self) -> None:
         """Make the directory and the first segment. OSError when that fails: the gateway must not start."""
@@ -138,6 +139,23 @@ class Journal:
             del self._open[call_id]
             self._reserved -= room
 
+    def take_session(self, call_id: str) -> None:
+        """Note that an open call now is the one that its session is counted for, should this process die. Never raises.
+
+        The call that was it before has given it up; readers hold to the last of a call's begins.
+        """
+        line = self._open.get(call_id)
+        if not line:
+            return
+        self._open[call_id] = line = opening_session(line)
+        try:
+            if self._offset + self._reserved + len(line) > self._limit:
+                self._make_room(0)  # which carries it over
+            else:
+                self._append(line)
+        except JournalUnavailable:
+            logger.exception("That call %s opens a session could not be written; its end will tell", call_id)
+
     def refused(self, line: bytes) -> None:
         """Put a call on record that never began. JournalUnavailable when there is no place beside the open calls."""
         if self._since is None:
@@ -150,6 +168,8 @@ class Journal:
         """Once a second: retry what could not be written, seal a segment that has come of age."""
         if self._unwritten:
             self._write_unwritten()
+        elif self._write_failed:
+            self._try_writing()
         self._seal_left_overs()
         if self._since is not None:
             self._turn(self._clock())
@@ -202,11 +222,21 @@ class Journal:
             while written < len(line):
                 more = os.pwrite(self._fd, line[written:], self._offset + written)
                 if more == 0:
-                    raise JournalUnavailable("the journal takes no more bytes")
+                    raise OSError("the journal takes no more bytes")
                 written += more
         except OSError as error:
+            self._write_failed = True
             raise JournalUnavailable(str(error)) from error
+        self._write_failed = False
         self._offset += written
+
+    def _try_writing(self) -> None:
+        """See whether the disk takes writes again: who asks for readiness first sends no call that would show it."""
+        try:
+            os.pwrite(self._fd, b"\0", self._offset)  # before it is written, the place of the next line holds NULs
+        except OSError:
+            return
+        self._write_failed = False
 
     def _turn(self, now: int) -> None:
         since = self._since

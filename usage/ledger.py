@@ -6,13 +6,12 @@ A call is in the journal, in the records, or for a moment in both, because `inge
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from django.db import connection, transaction
 from django.db.models import BigIntegerField, Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncSecond
 
@@ -21,6 +20,7 @@ from usage import outcomes, segments
 from usage.lines import BEGIN_PREFIX, BadLine, Begin, End, interrupted, moment, parse
 from usage.models import UsageRecord
 from usage.segments import State
+from usage.snapshot import one_moment
 
 SESSION_US: Final = 24 * 3600 * 1_000_000
 _IDS: Final = 5_000  # a query
@@ -53,10 +53,27 @@ class _Sums(NamedTuple):
     sessions: int
 
 
-def last_settled() -> int | None:
-    """When the newest calls on record were settled (µs); None without records. A clock must not go on from before."""
-    newest = UsageRecord.objects.order_by("-admitted_at").values_list("settled_at", flat=True)[:1000]
-    return max((microseconds(settled) for settled in newest), default=None)
+def last_settled(journal_dir: Path, latest: int) -> int:
+    """When the last call on record was settled, in journal or records (µs; 0: none). A clock must not go on before it.
+
+    What was settled after `latest` is a mistake and is passed over.
+    """
+    moments = [0]
+    for path in segments.segments(journal_dir):
+        contents = segments.read(path)
+        if contents is None:
+            continue
+        moments.append(contents.modified_us)  # calls that a killed process had open end then
+        for raw in contents.lines:
+            if not raw.startswith(BEGIN_PREFIX):
+                with suppress(BadLine):  # ingest reports it
+                    line = parse(raw)
+                    if line is not None and line["k"] == "e":
+                        moments.append(line["end"])
+    # After the journal, whose lines ingest moves there meanwhile; by what there is an index for.
+    newest = UsageRecord.objects.filter(admitted_at__lte=moment(latest)).order_by("-admitted_at")
+    moments += map(microseconds, newest.values_list("settled_at", flat=True)[:1000])
+    return max(settled for settled in moments if settled <= latest)
 
 
 def read_ledger(
@@ -75,7 +92,7 @@ def read_ledger(
     # The order matters: a line that ingest moves between the two readings is then seen twice, and dropped by its id,
     # never missed.
     pending = _in_journal(journal_dir, until)
-    with _snapshot():
+    with one_moment():
         pending = _without_recorded(pending)
         records = UsageRecord.objects.filter(outcome__in=sorted(outcomes.COUNTED))
         if until is not None:
@@ -121,25 +138,6 @@ def _in_journal(directory: Path, until: int | None) -> list[End]:
         if call_id not in ends and tag not in live:
             ends[call_id] = interrupted(begin, died_us[tag])
     return [end for end in ends.values() if end["o"] in outcomes.COUNTED and (until is None or end["end"] <= until)]
-
-
-@contextmanager
-def _snapshot() -> Iterator[None]:
-    """One state of the database for all queries within."""
-    if connection.in_atomic_block:
-        yield
-    elif connection.vendor == "sqlite":
-        # Deferred, unlike Django's own transactions here, which wait for the writer's lock.
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN DEFERRED")
-            try:
-                yield
-            finally:
-                cursor.execute("ROLLBACK")
-    else:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
 
 
 def _without_recorded(ends: list[End]) -> list[End]:

@@ -142,6 +142,13 @@ def parse(raw: bytes) -> Begin | End | None:
     raise BadLine("unknown kind of line")
 
 
+def opening_session(line: bytes) -> bytes:
+    """A begin's line, of the same length, in which the call has opened its session."""
+    begin: Begin = orjson.loads(line)
+    begin["so"] = 1
+    return encode(begin)
+
+
 def interrupted(begin: Begin, settled_us: int) -> End:
     """The end of a call that was open when its gateway died, at `settled_us`: the estimate, marked so."""
     settled = max(settled_us, begin["at"])

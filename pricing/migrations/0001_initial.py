@@ -8,6 +8,11 @@ import pricing.fields
 from pricing.watch import WatchTable
 
 
+def start_counting(apps, schema_editor):
+    """An installation that nothing was configured in has a version too: 0."""
+    apps.get_model("pricing", "ConfigVersion").objects.using(schema_editor.connection.alias).get_or_create(id=1)
+
+
 class Migration(migrations.Migration):
     initial = True
 
@@ -293,4 +298,5 @@ class Migration(migrations.Migration):
         WatchTable("pricing_provider"),
         WatchTable("pricing_model"),
         WatchTable("pricing_price"),
+        migrations.RunPython(start_counting, migrations.RunPython.noop),
     ]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client as Browser
 from django.urls import reverse
+from pytest_django import Settings
 
 from clients.models import Client
 from clients.onboarding import create_client
@@ -51,6 +52,12 @@ def test_a_client_is_onboarded_with_its_limits(admin_client: Browser) -> None:
     listed = admin_client.get(reverse("admin:clients_client_changelist")).content.decode()
     assert "100 requests a day" in listed
     assert "12.5 %" in listed
+
+
+def test_a_new_client_lives_where_the_installation_does(admin_client: Browser, settings: Settings) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    page = admin_client.get(reverse("admin:clients_client_add")).content.decode()
+    assert '<option value="Europe/Berlin" selected>' in page
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_a_new_key_is_shown_once(admin_client: Browser, acme: Client) -> None:
     plain = key_in(shown)
     assert find(plain) == key
     assert "no-store" in shown["Cache-Control"]
+    assert f"works until {key.expires_at:%-d %B %Y, %H:%M}." in shown.content.decode()
     assert plain not in waiting
 
     again = admin_client.get(made.url)

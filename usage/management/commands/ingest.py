@@ -1,5 +1,6 @@
 """`manage.py ingest`: drain this host's journal into records until told to stop."""
 
+import os
 import signal
 import threading
 from typing import Any
@@ -28,4 +29,5 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        os.nice(5)  # the gateway has the processor first; less than `web` gives way, or the journal would grow
         ingest.run_forever(stop)
