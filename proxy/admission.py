@@ -30,54 +30,66 @@ def session_digest(client_id: int, session: str | None) -> str | None:
 class Admission:
     """Reserves, or says why not."""
 
-    def __init__(self, limits: MemoryLimits, loaded: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, limits: MemoryLimits, loaded: Callable[[], Awaitable[None]], clock: Callable[[], int]) -> None:
         self._limits = limits
         self._loaded = loaded
+        self._clock = clock
 
     async def reserve(
-        self, call_id: str, grant: Grant, call: CallRequest, route: Route, session: str | None, now: int
+        self, call_id: str, grant: Grant, call: CallRequest, route: Route, session: str | None
     ) -> tuple[Reservation, Usage]:
         """Hold what the call may need; returns the reservation and the estimate that the journal keeps.
 
         Raises ModelNotPriced, RateLimited, QuotaExceeded or LimitsUnavailable. A call refused consumes nothing.
         """
-        card = route.card(now)
-        if card is None and not route.free:
-            log.error("model %s is asked for but has no price: set one, or mark it free", route.name)
-            raise ModelNotPriced(
-                f"The model {call.model!r} is not available yet: whoever runs this gateway has to set its price.",
-                param="model",
-            )
-        if route.free:
-            card = None
-        rough = Usage(rough_input(call), output_tokens=rough_output(call))
-        demand = _demand(call, card, grant.client.markup_bp, rough, session, input_bound=len(call.body))
-        outcome = await self._reserve(call_id, grant, demand, now)
-        if isinstance(outcome, Refusal) and _guessed(outcome, demand):
-            # Refused for an upper bound: nobody is refused for a guess, so the prompt is counted and tried once more.
-            counted = await count_input(call)
-            rough = Usage(min(counted, rough.input_tokens), output_tokens=rough.output_tokens)
-            demand = _demand(call, card, grant.client.markup_bp, rough, session, input_bound=counted)
-            outcome = await self._reserve(call_id, grant, demand, now)
-        if isinstance(outcome, Refusal):
-            why = explain(outcome, grant.client.subject.zone, now)
-            error = RateLimited if why.code == RateLimited.code else QuotaExceeded
-            raise error(why.message, headers=why.headers)
-        return outcome, rough
-
-    async def _reserve(self, call_id: str, grant: Grant, demand: Demand, now: int) -> Reservation | Refusal:
-        subject = grant.client.subject
         try:
-            return await self._limits.reserve(call_id, subject, demand, now)
+            return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded:
             await self._loaded()
         try:
-            return await self._limits.reserve(call_id, subject, demand, now)
+            return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded as error:
             raise LimitsUnavailable(
                 "The limits of this account cannot be checked right now; try again shortly.",
                 headers=((b"retry-after", b"5"),),
             ) from error
+
+    async def _reserve(
+        self, call_id: str, grant: Grant, call: CallRequest, route: Route, session: str | None
+    ) -> tuple[Reservation, Usage]:
+        # The engine books a call on the window that is open when it is asked, so the call's time is taken at that
+        # very moment: with the time at which its headers came, the ledger would put it into another window.
+        now = self._clock()
+        subject, markup_bp = grant.client.subject, grant.client.markup_bp
+        rough = Usage(rough_input(call), output_tokens=rough_output(call))
+        demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=len(call.body))
+        outcome = await self._limits.reserve(call_id, subject, demand, now)
+        if isinstance(outcome, Refusal) and _guessed(outcome, demand):
+            # Refused for an upper bound: nobody is refused for a guess, so the prompt is counted and tried once more.
+            counted = await count_input(call)
+            now = self._clock()
+            rough = Usage(min(counted, rough.input_tokens), output_tokens=rough.output_tokens)
+            demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=counted)
+            outcome = await self._limits.reserve(call_id, subject, demand, now)
+        if isinstance(outcome, Refusal):
+            why = explain(outcome, subject.zone, now)
+            error = RateLimited if why.code == RateLimited.code else QuotaExceeded
+            raise error(why.message, headers=why.headers)
+        return outcome, rough
+
+
+def _card(route: Route, now: int) -> RateCard | None:
+    """Prices at `now` (µs); None for a free model. Raises ModelNotPriced."""
+    if route.free:
+        return None
+    card = route.card(now)
+    if card is None:
+        log.error("model %s is asked for but has no price: set one, or mark it free", route.name)
+        raise ModelNotPriced(
+            f"The model {route.name!r} is not available yet: whoever runs this gateway has to set its price.",
+            param="model",
+        )
+    return card
 
 
 def _guessed(refusal: Refusal, demand: Demand) -> bool:

@@ -9,7 +9,7 @@ import orjson
 
 from proxy.authenticate import Authenticator, admit
 from proxy.directory import Directory, Grant, Route
-from proxy.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from proxy.errors import GatewayError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound, TooManyWrongKeys
 from proxy.limits.headers import limit_headers
 from proxy.limits.memory import MemoryLimits
 from proxy.metrics import Metrics
@@ -116,7 +116,11 @@ class Gateway:
         assert isinstance(caller, Caller)
         if caller.grant is None:
             address = client_address(request, self._trusted)
-            caller.grant = await self._authenticator.find(request, address, caller.at)
+            try:
+                caller.grant = await self._authenticator.find(request, address, caller.at)
+            except (InvalidKey, TooManyWrongKeys):
+                self._metrics.wrong_keys += 1
+                raise
             self._admit(caller, caller.grant, request.path)
         endpoint = _POST.get(request.path)
         if endpoint is not None:

@@ -64,28 +64,27 @@ class CallLog:
         if self._writing:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
             return
-        data = self._take()
+        lines = self._take()
         self._writing = True
-        writing = asyncio.get_running_loop().run_in_executor(None, _write_all, self._fd, data)
-        writing.add_done_callback(self._written)
+        writing = asyncio.get_running_loop().run_in_executor(None, _write_all, self._fd, b"".join(lines))
+        writing.add_done_callback(lambda done: self._written(done, len(lines)))
 
-    def _written(self, future: asyncio.Future[None]) -> None:
+    def _written(self, future: asyncio.Future[None], lines: int) -> None:
         self._writing = False
-        if future.exception() is not None:  # a closed pipe: there is nobody left to tell
-            self.dropped += 1
+        if future.exception() is not None:  # a closed pipe, a full disk: there is nobody left to tell
+            self.dropped += lines
 
-    def _take(self) -> bytes:
-        data = b"".join(self._lines)
-        self._lines = []
+    def _take(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
         self._held = 0
-        return data
+        return lines
 
     def close(self) -> None:
         """Write what is left, now."""
         if self._timer is not None:
             self._timer.cancel()
         try:
-            _write_all(self._fd, self._take())
+            _write_all(self._fd, b"".join(self._take()))
         except OSError:
             self.dropped += 1
 

@@ -1,6 +1,6 @@
 """One call in flight: what was admitted, how far it has come, and the two lines it leaves in the journal."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pricing.quotes import Usage, charge, quote
 from proxy.directory import Grant, Route
@@ -14,8 +14,7 @@ NOTHING = Usage(0)
 _MAX_TEXT = 200  # of what a provider names: its columns are no wider
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How a call ended, for the record."""
 
     outcome: str

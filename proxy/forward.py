@@ -6,8 +6,6 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Protocol
 
-import orjson
-
 from proxy.body_edit import set_member
 from proxy.directory import Route
 from proxy.errors import (
@@ -21,6 +19,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from proxy.provider_json import loads
 from proxy.request import CallRequest, Endpoint
 from proxy.sandbox import answer
 from proxy.server import HeaderList
@@ -43,6 +42,7 @@ MAX_ANSWER = 64 * 1024 * 1024
 _TO_PROVIDER = frozenset((b"accept", b"openai-beta", b"idempotency-key"))
 # What of the provider's headers a client may see. Never its limits, cookies or organisation.
 _TO_CLIENT = frozenset((b"content-type", b"openai-processing-ms", b"openai-version", b"openai-model", b"cache-control"))
+_SANDBOX = "sandbox"
 _RETRY_AFTER = (1, 3600)  # seconds; a provider's word is kept within these
 
 
@@ -71,6 +71,8 @@ class Forwarder:
         """
         provider = route.provider
         if provider.target is None:
+            if provider.kind != _SANDBOX:  # its base URL cannot be read; the directory has logged why
+                raise UpstreamUnavailable("The provider cannot be reached.")
             return answer(call)
         head = provider.heads.get(call.endpoint)
         if head is None:
@@ -95,6 +97,11 @@ class Forwarder:
         """End the answer: a connection with something left to say is closed, which stops the provider."""
         if isinstance(response, Response):
             self._pool.release(response)
+
+    def finish(self, answer: Answer) -> None:
+        """Before `release`: a stream has said its last word; what is left to come is its framing."""
+        if isinstance(answer, Response):
+            self._pool.finish(answer)
 
     def failure(self, error: UpstreamError, route: Route) -> GatewayError:
         """What a failure on the wire means to the client; the operator's log has the details."""
@@ -182,8 +189,8 @@ async def read_body(response: Answer) -> bytes:
 def parse_answer(body: bytes) -> dict[str, object]:
     """A JSON answer as an object. Raises UpstreamInvalid."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        document = loads(body)
+    except ValueError as error:
         raise UpstreamInvalid("The provider's answer is not valid JSON.") from error
     if not isinstance(document, dict):
         raise UpstreamInvalid("The provider's answer is no JSON object.")

@@ -98,8 +98,8 @@ class Pipeline:
             call = read_call(endpoint, exchange.request.body, exchange.request.header(b"x-gateway-tags"))
             session = session_digest(grant.client.id, call.tags.session)
             route = self._directory.route(call.model)
-            reservation, rough = await self._admission.reserve(call_id, grant, call, route, session, at)
-            flight = Flight(call_id, at, grant, call, route, reservation, session, rough)
+            reservation, rough = await self._admission.reserve(call_id, grant, call, route, session)
+            flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
             try:
                 self._journal.begin(call_id, flight.begin_line())
             except journal_file.JournalUnavailable as error:
@@ -206,39 +206,46 @@ class Pipeline:
             last = error_event(call.endpoint, failure)
         await self._settle(flight, _stream_result(flight, stream, failure))
         exchange.finish(last)
+        if failure is None:
+            self._forwarder.finish(answer)
 
     # --- settle ---
 
     async def _cancelled(self, flight: Flight, exchange: Exchange, *, shutdown: bool) -> None:
-        """The client hung up, or this process stops: the provider is cancelled already; what was relayed is paid."""
+        """The client hung up, or this process stops: the provider is cancelled already; what was relayed is paid.
+
+        Raises ShuttingDown for a client that waits and has got nothing yet.
+        """
         if flight.settled:
             return
         outcome = outcomes.INTERRUPTED if shutdown else outcomes.CLIENT_GONE
-        status = 200 if exchange.started else 0
+        status = 200 if exchange.started else ShuttingDown.status if shutdown else 0
         usage = own_usage(flight.call, flight.relayed.tokens()) if flight.sent else Usage(rough_input(flight.call))
         code = ShuttingDown.code if shutdown else None
         await self._settle(flight, Result(outcome, status, usage, estimated=True, code=code))
         if shutdown:
             error = ShuttingDown("The gateway is restarting; try again.", headers=((b"retry-after", b"1"),))
-            if exchange.started:
-                exchange.finish(error_event(flight.call.endpoint, error))
-            else:
-                exchange.respond(error.status, self._headers(flight.id, flight.grant), error.body())
+            if not exchange.started:
+                raise error
+            exchange.finish(error_event(flight.call.endpoint, error))
 
     async def _settle(self, flight: Flight, result: Result) -> None:
         """Turn the reservation into what was used, and put the end on record; again, it does nothing."""
         if flight.settled:
             return
         flight.settled = True
+        heir: str | None = None
         cost = flight.price(result.usage, result.service_tier or flight.call.service_tier)
         if result.outcome in outcomes.COUNTED:
             usage = result.usage
             opened = await self._limits.settle(flight.reservation, usage.input_tokens + usage.output_tokens, cost[1])
         else:
-            await self._limits.release(flight.reservation)
+            heir = await self._limits.release(flight.reservation)
             opened = False
         end = flight.end(result, session_opened=opened, cost=cost, now=self._clock())
         self._journal.end(flight.id, encode(end))
+        if heir is not None:
+            self._journal.take_session(heir)
         self._on_end(end, flight.grant, flight.route)
 
 

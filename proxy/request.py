@@ -1,15 +1,14 @@
 """Reading a call: only what the gateway needs of body and headers, and never differently from the provider.
 
 JSON readers disagree on repeated names, and names can be spelled with escapes. So a body in which a name that we use
-occurs twice, or ASCII is written as \\u00XX, goes through a strict slow parse that refuses duplicates; all others never
-pay for it.
+occurs twice, or letters are written as \\u00XX, goes through a strict slow parse that refuses duplicates; all others
+never pay for it. Go's reader takes `Model` for `model`, so such spellings are refused too.
 """
 
 import json
 import re
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -36,20 +35,27 @@ _OUTPUT_BOUNDS = {
     Endpoint.EMBEDDINGS: (),
     Endpoint.RESPONSES: ("max_output_tokens",),
 }
-_NAMES_USED = re.compile(
-    rb'"(model|stream|stream_options|include_usage|max_tokens|max_completion_tokens|max_output_tokens|n|best_of'
-    rb'|service_tier|metadata|user|safety_identifier|workflow|execution|session|env)"\s*:'
+# Grouped by their beginnings, which makes it twice as fast as a plain list.
+_NAME = (
+    r"b(?:est_of|ackground)|conversation|e(?:nv|xecution)|functions|in(?:clude_usage|put|structions)"
+    r"|m(?:odel|essages|etadata|ax_(?:completion_|output_)?tokens)|n|pr(?:ompt|evious_response_id)|response_format"
+    r"|s(?:tream(?:_options)?|ervice_tier|afety_identifier|ession)|tools|user|workflow"
 )
-_ESCAPED_ASCII = re.compile(rb"\\u00[0-7]")
+_NAMES_USED = re.compile(rb'"(%b)"\s*:' % _NAME.encode())
+_IS_USED = re.compile(_NAME).fullmatch
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")  # a to z and the underscore
 
 # Parts whose size in tokens does not follow from their size in bytes: an image behind a URL, a file by its id, a stored
 # conversation. A call with one of them has no upper bound that we could know.
-_UNBOUNDED_PART = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|input_file|file|input_audio)"')
+# And tools that the provider runs itself: what they find becomes input.
+_UNBOUNDED_PART = re.compile(
+    rb'"type"\s*:\s*"(?:image_url|input_image|input_file|file|input_audio|item_reference'
+    rb'|file_search|web_search[a-z0-9_]*|code_interpreter|image_generation|computer[a-z0-9_]*|mcp)"'
+)
 _UNBOUNDED_MEMBERS = ("previous_response_id", "conversation", "prompt")
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(NamedTuple):
     """Attribution of a call; each at most 128 characters, cleaned."""
 
     workflow: str | None = None
@@ -61,8 +67,7 @@ class Tags:
 NO_TAGS = Tags()
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
+class CallRequest(NamedTuple):
     """What the gateway read of a call."""
 
     endpoint: Endpoint
@@ -81,7 +86,7 @@ class CallRequest:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers whether a name occurred twice."""
+    """A JSON object that remembers whether a name that we read occurred twice."""
 
     repeated: str | None = None
 
@@ -91,7 +96,7 @@ def _strict_object(pairs: list[tuple[str, Any]]) -> _Object:
     if len(result) != len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
-            if name in seen:
+            if name in seen and _IS_USED(name):
                 result.repeated = name
             seen.add(name)
     return result
@@ -105,9 +110,23 @@ def _parse(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidJSON("The body must be a JSON object.")
     found = _NAMES_USED.findall(body)
-    if len(found) != len(set(found)) or (b"\\u00" in body and _ESCAPED_ASCII.search(body)):
+    if len(found) != len(set(found)) or _escapes_letters(body):
         _refuse_repeated(body)
+    names = "".join(document)
+    if not (names.isascii() and names.islower()):
+        _refuse_lookalikes(document)
     return document
+
+
+def _escapes_letters(body: bytes) -> bool:
+    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+
+
+def _refuse_lookalikes(document: dict[str, Any]) -> None:
+    for name in document:
+        folded = name.casefold()
+        if folded != name and _IS_USED(folded):
+            raise InvalidJSON(f"The body names {name!r}; it is spelled {folded!r}.", param=name[:MAX_NAME])
 
 
 def _refuse_repeated(body: bytes) -> None:
@@ -119,7 +138,7 @@ def _refuse_repeated(body: bytes) -> None:
         raise InvalidJSON("The body is nested too deeply.") from error
     for part in (document, document.get("stream_options"), document.get("metadata")):
         if isinstance(part, _Object) and part.repeated is not None:
-            raise InvalidJSON(f"The body names {part.repeated!r} twice.", param=part.repeated[:MAX_NAME])
+            raise InvalidJSON(f"The body names {part.repeated!r} twice.", param=part.repeated)
 
 
 def _string(document: dict[str, Any], name: str) -> str | None:
@@ -177,6 +196,8 @@ def _max_output(endpoint: Endpoint, document: dict[str, Any]) -> int | None:
 def _bounded(endpoint: Endpoint, document: dict[str, Any], body: bytes) -> bool:
     if endpoint is Endpoint.RESPONSES and any(document.get(name) is not None for name in _UNBOUNDED_MEMBERS):
         return False
+    if document.get("web_search_options") is not None or _escapes_letters(body):  # escapes would hide a part's type
+        return False
     return _UNBOUNDED_PART.search(body) is None
 
 
@@ -192,6 +213,9 @@ def read_call(endpoint: Endpoint, body: bytes, tags_header: bytes | None) -> Cal
     options = _object(document, "stream_options")
     if any(isinstance(value, dict | list) for value in options.values()):
         raise InvalidRequest("'stream_options' takes plain values only.", param="stream_options")
+    if endpoint is Endpoint.RESPONSES and _flag(document, "background"):
+        # It would be answered at once and worked on later, when nobody here sees what it used.
+        raise InvalidRequest("'background' is not available here; use a stream instead.", param="background")
     return CallRequest(
         endpoint=endpoint,
         model=model,

@@ -1,8 +1,8 @@
 """The HTTP/1.1 edge: sockets in, `Exchange` objects out. llhttp (through httptools) parses; it knows nothing of calls.
 
-Why it is ours and not a server from the shelf: docs/decisions/data-plane.md. What it promises: back-pressure with at
-most `WRITE_BUFFER` bytes held for a slow reader, the handler cancelled at once when the client hangs up, bounded
-headers, body and time, and answers in the application's own words for whatever cannot be parsed.
+Why it is ours and not a server from the shelf: docs/decisions/1-an-edge-of-our-own.md. What it promises: back-pressure
+with at most `WRITE_BUFFER` bytes held for a slow reader, the handler cancelled at once when the client hangs up,
+bounded headers, body and time, and answers in the application's own words for whatever cannot be parsed.
 """
 
 import asyncio
@@ -27,14 +27,19 @@ BODY_SILENCE_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 SEND_STALL_SECONDS = 60  # a reader that takes nothing for that long is gone
 LINGER_SECONDS = 2  # after an early refusal, so that the client reads it before the reset
+TICK_SECONDS = 0.5  # how exactly all of these are kept
 LINGER_BODY = 64 * 1024  # a refused body up to this size is read to its end and the connection kept
 WRITE_BUFFER = 16 * 1024
+# Bytes that may come without completing a header section or a part of a body: the parser would collect one endless
+# header. More than one read of the event loop's (256 KiB).
+MAX_UNPARSED = 512 * 1024
 
 CLIENT_GONE = "client_gone"
 SHUTDOWN = "shutdown"
 
 _STATUS_LINE = {int(s): b"HTTP/1.1 %d %s\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
 _NO_LENGTH = frozenset((204, 304))  # RFC 9110 section 8.6
+_UNKNOWN_LENGTH = 1 << 64  # of a chunked body; no Content-Length that the parser lets through is as large
 
 
 class Request:
@@ -102,7 +107,7 @@ class Exchange:
     def start(self, status: int, headers: HeaderList) -> None:
         """Send the head of an answer whose length is not known yet."""
         self.started = True
-        self._chunked = self.request.minor == 1 and not self._head_only
+        self._chunked = self.request.minor == 1 and not self._head_only and status not in _NO_LENGTH
         self._connection.write(self._connection.head(self.request, status, headers, None))
 
     def send(self, data: bytes) -> None:
@@ -136,6 +141,8 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._parts: list[bytes] = []
         self._size = 0
+        self._unparsed = 0
+        self._in_head = True
         self._pending: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -167,12 +174,31 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # no upgrade is spoken here: the request is answered as it is, then the line closed
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_as_if_not_upgraded(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             self._refuse(error.__context__)
         except httptools.HttpParserError:
             self._refuse(InvalidRequest("This is not a well-formed HTTP/1.1 request."))
+        else:
+            if self._request is not None:
+                self._unparsed += len(data)
+                if self._unparsed > MAX_UNPARSED:
+                    self._refuse(_headers_too_large())
+
+    def _read_as_if_not_upgraded(self, rest: bytes) -> None:
+        """Java's and curl's clients offer HTTP/2 with every call; the parser stops at such a head, before the body."""
+        request = self._request
+        assert request is not None
+        if request.method == b"CONNECT":
+            self._refuse(InvalidRequest("This is no proxy for CONNECT."))
+            return
+        closing = b"close" in (request.header(b"connection") or b"").lower()
+        headers = [header for header in request.headers if header[0] not in (b"upgrade", b"connection")]
+        headers.append((b"connection", b"close" if closing else b"keep-alive"))
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method, request.target, lines, rest))
 
     def eof_received(self) -> None:
         """A client that closes its side has hung up: let the transport close, which cancels the call."""
@@ -180,10 +206,10 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self.stalled is None:
             self.stalled = self._loop.create_future()
-            self._expect(SEND_STALL_SECONDS, self._transport.abort)
+            self._expect_taken()
 
     def resume_writing(self) -> None:
-        self.deadline = 0.0
+        self.deadline = 0.0  # the call goes on, or `_run` waited for this before it set the next one
         self._release_writer()
 
     def _release_writer(self) -> None:
@@ -196,7 +222,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._request = Request(self._peer)
         self._parts = []
-        self._size = 0
+        self._size = self._unparsed = 0
+        self._in_head = True
         if self._task is None:
             self._expect(HEADER_SECONDS, self._late)
 
@@ -207,46 +234,59 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self._request is not None
-        self._request.headers.append((name.lower(), value))
-        self._grow(len(name) + len(value))
+        if self._in_head:  # else a trailer, which nobody here may take for a header
+            self._request.headers.append((name.lower(), value))
+            self._grow(len(name) + len(value))
 
     def _grow(self, size: int) -> None:
         self._size += size
         if self._size > MAX_HEADER_BYTES:
-            raise HeadersTooLarge(f"The header section exceeds {MAX_HEADER_BYTES // 1024} KiB.")
+            raise _headers_too_large()
 
     def on_headers_complete(self) -> None:
         request = self._request
         assert request is not None
         request.method = self._parser.get_method()
+        if self._parser.should_upgrade():
+            return
         request.keep_alive = self._parser.should_keep_alive()
-        request.minor = 0 if self._parser.get_http_version() == "1.0" else 1
-        self._size = 0
+        request.minor = 1 if self._parser.get_http_version() == "1.1" else 0
+        self._size = self._unparsed = 0
+        self._in_head = False
         body_expected = expect_continue = False
+        hosts = 0
         for name, value in request.headers:
-            if name == b"content-length":
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
                 request.length = int(value)
                 body_expected = request.length > 0
             elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":  # the parser would take what is within for the body
+                    raise InvalidRequest("The only transfer coding understood here is 'chunked'.")
                 body_expected = True
-                request.length = LINGER_BODY + 1
+                request.length = _UNKNOWN_LENGTH
             elif name == b"expect":
                 expect_continue = value.lower() == b"100-continue"
+        if hosts > 1:  # RFC 9112 section 3.2: the proxies in front may have judged by another one than we
+            raise InvalidRequest("The request carries more than one Host header.")
         try:
             self.server.app.check(request)
-            if body_expected and request.length > self.server.max_body and request.length != LINGER_BODY + 1:
+            if request.length > self.server.max_body and request.length != _UNKNOWN_LENGTH:
                 raise self._too_large()
         except GatewayError as error:
             if body_expected and (expect_continue or request.length > LINGER_BODY):
                 raise
             request.refusal = error
         if body_expected:
-            if expect_continue and request.refusal is None:
+            # Behind an answer that is still going out it would land in the middle of that; a client may not rely on it.
+            if expect_continue and request.refusal is None and self._task is None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if self._task is None:
                 self._expect(BODY_SILENCE_SECONDS, self._late)
 
     def on_body(self, data: bytes) -> None:
+        self._unparsed = 0
         self._size += len(data)
         if self._size > self.server.max_body:
             raise self._too_large()
@@ -260,6 +300,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         request = self._request
         assert request is not None
+        if self._parser.should_upgrade():
+            return
         self._request = None
         request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts = []
@@ -279,11 +321,15 @@ class Connection(asyncio.Protocol):
     async def _run(self, request: Request) -> None:
         exchange = Exchange(self, request)
         try:
-            if request.refusal is not None:
-                raise request.refusal
-            await self.server.app.serve(exchange)
-        except GatewayError as error:
-            self._answer_error(exchange, error)
+            try:
+                if request.refusal is not None:
+                    raise request.refusal
+                await self.server.app.serve(exchange)
+            except GatewayError as error:
+                self._answer_error(exchange, error)
+            if self.stalled is not None:
+                # Who asks and asks without taking the answers gets none more; they would pile up here.
+                await self.stalled
         except asyncio.CancelledError:
             # Nobody awaits this task: the hang-up ends here.
             self._closing = True
@@ -335,7 +381,8 @@ class Connection(asyncio.Protocol):
             if status not in _NO_LENGTH:
                 parts.append(b"content-length: %d\r\n" % length)
         elif request.minor == 1:
-            parts.append(b"transfer-encoding: chunked\r\n")
+            if status not in _NO_LENGTH:
+                parts.append(b"transfer-encoding: chunked\r\n")
         else:
             request.keep_alive = False
         if not request.keep_alive or self.server.draining or self._closing:
@@ -356,6 +403,19 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + seconds
         self.on_deadline = otherwise
 
+    def _expect_taken(self) -> None:
+        """Abort unless the client takes some of what is held for it; a whole large answer may well take its time."""
+        held = self._transport.get_write_buffer_size()
+
+        def check() -> None:
+            if self._transport.get_write_buffer_size() < held:
+                self._expect_taken()
+            else:
+                self._transport.abort()
+
+        if held:
+            self._expect(SEND_STALL_SECONDS, check)
+
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
@@ -366,13 +426,16 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self.deadline = 0.0
         self._transport.close()
-        if self._transport.get_write_buffer_size():
-            self._expect(SEND_STALL_SECONDS, self._transport.abort)
+        self._expect_taken()
 
     def cut(self) -> None:
         """Cancel the call under way because this process stops."""
         if self._task is not None:
             self._task.cancel(SHUTDOWN)
+
+
+def _headers_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"The header section exceeds {MAX_HEADER_BYTES // 1024} KiB.")
 
 
 class Server:
@@ -397,11 +460,11 @@ class Server:
 
     def _tick(self) -> None:
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
         now = self.loop.time()
         for connection in [c for c in self.connections if 0.0 < c.deadline <= now]:
             connection.deadline = 0.0
             connection.on_deadline()
-        self._ticker = self.loop.call_later(0.5, self._tick)
 
     async def drain(self, seconds: float, *, grace: float = 5.0) -> int:
         """Stop listening, let calls finish for `seconds`, cut the rest and give them `grace` to settle.

@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any
 
 import bpe_openai
-import orjson
 
 from pricing.quotes import Usage
+from proxy.provider_json import loads
 from proxy.request import CallRequest, Endpoint
 
 # Bytes of English text a token, https://help.openai.com/en/articles/4936856: about four characters.
@@ -176,4 +176,8 @@ class RelayedText:
         self._parts = []
         self._kept = 0
         if texts:
-            self._counted += count_text("".join(orjson.loads(b"[%b]" % b",".join(texts))), self._model)
+            try:
+                text = "".join(loads(b"[%b]" % b",".join(texts)))
+            except ValueError:  # no JSON after all: close enough
+                text = b"".join(texts).decode("utf-8", "replace")
+            self._counted += count_text(text, self._model)

@@ -21,8 +21,12 @@ from proxy.server import HeaderList
 
 READ_BUFFER = 16 * 1024  # one read, and what a paused stream may hold
 MAX_HEADER_BYTES = 64 * 1024
+# Bytes that may come without completing the head or a part of the body: the parser would collect one endless header.
+MAX_UNPARSED = MAX_HEADER_BYTES + 2 * READ_BUFFER
 IDLE_SECONDS = 60.0  # an unused connection is closed after that, before providers' own limits (nginx: 75 s)
 TICK_SECONDS = 0.25
+LINGER_SECONDS = 1.0  # how long a stream that has said its last word may take to end
+STALE_SECONDS = 1.0  # a pooled connection that the provider had closed says so within a round trip
 
 Phase = Literal["connect", "first_byte", "idle", "total"]
 
@@ -95,7 +99,12 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         if self._response is not None:
-            self._response.lost()
+            self._response.lost(exc)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it can carry no further call."""
+        return self._transport.is_closing()
 
     def send(self, response: "Response", data: bytes) -> None:
         """Start a call on this connection."""
@@ -138,11 +147,13 @@ class Response:
         "_paused",
         "_target",
         "_total_deadline",
+        "_unparsed",
         "_waiter",
         "_whole",
         "deadline",
         "first_byte",
         "headers",
+        "lingering",
         "phase",
         "status",
     )
@@ -155,6 +166,7 @@ class Response:
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._header_bytes = 0
+        self._unparsed = 0
         self._in_headers = True
         self._keep_alive = False
         self._whole = True
@@ -169,6 +181,7 @@ class Response:
         self.status = 0
         self.headers: HeaderList = []
         self.first_byte = False
+        self.lingering = False
 
     # --- reading, by the call ---
 
@@ -228,6 +241,14 @@ class Response:
             self._complete = True
             connection.done(reusable=False)
 
+    def linger(self, until: float) -> None:
+        """Read on for the end of an answer whose last word is here, so that its connection can be used again."""
+        if self._connection is not None:
+            self.lingering = True
+            self.deadline = until
+            if self._paused:
+                self._connection.resume()
+
     # --- feeding, by the connection ---
 
     def attach(self, connection: Connection) -> None:
@@ -239,12 +260,22 @@ class Response:
         self.first_byte = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(error.__context__ if isinstance(error.__context__, Malformed) else Malformed("not HTTP"))
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                self._fail(error.__context__ if isinstance(error.__context__, Malformed) else Malformed("not HTTP"))
+                return
+            self._keep_alive = False  # what follows a whole answer is no part of it, and nothing can follow that
         if self._complete:
             self._release(reusable=self._keep_alive and not self._body_ends_with_connection)
             self._wake()
+            return
+        if self.lingering:
+            if self._held > READ_BUFFER:
+                self.abort()
+            return
+        self._unparsed += len(data)
+        if self._unparsed > MAX_UNPARSED:
+            self._fail(Malformed("header section too large"))
             return
         if not self._in_headers:
             self._rest_deadline(asyncio.get_running_loop().time())
@@ -255,11 +286,11 @@ class Response:
             self._connection.pause()
         self._wake()
 
-    def lost(self) -> None:
-        """The connection closed."""
+    def lost(self, exc: Exception | None) -> None:
+        """The connection closed; `exc` where it broke."""
         if self._complete:
             return
-        if not self._in_headers and self._body_ends_with_connection:
+        if not self._in_headers and self._body_ends_with_connection and exc is None:
             self._complete = True
             self._connection = None
             self._wake()
@@ -268,7 +299,8 @@ class Response:
 
     def expire(self) -> None:
         """The phase under way exceeded its limit."""
-        self._fail(TimedOut(self.phase))
+        if not self._complete:  # else a slow client is still taking what is here
+            self._fail(TimedOut(self.phase))
 
     def _fail(self, error: UpstreamError) -> None:
         self._error = error
@@ -292,6 +324,10 @@ class Response:
 
     # --- parser callbacks ---
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise Malformed("a second answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
@@ -314,6 +350,7 @@ class Response:
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
         self._held += len(data)
+        self._unparsed = 0
 
     def on_message_complete(self) -> None:
         if self.status < 200:  # an interim answer (100, 103): the real one follows
@@ -338,14 +375,16 @@ class Pool:
     async def send(self, target: Target, request: bytes, *, head_only: bool = False) -> Response:
         """Send `request` (head and body) and return the answer when its headers are in. Raises UpstreamError.
 
-        A pooled connection that turns out to be closed, before any byte of an answer, is replaced once by a new one.
+        A pooled connection that turns out to have been closed is replaced. One that ends later, without a byte of an
+        answer, is not: the provider may have worked on the call, and would do so twice.
         """
         while True:
             connection = self._take(target)
             reused = connection is not None
             if connection is None:
                 connection = await self._connect(target)
-            response = Response(target, self._loop.time(), head_only=head_only)
+            now = self._loop.time()
+            response = Response(target, now, head_only=head_only)
             response.attach(connection)
             self._active.add(response)
             try:
@@ -353,7 +392,7 @@ class Pool:
                 await response.started()
             except Disconnected:
                 self._active.discard(response)
-                if reused and not response.first_byte:
+                if reused and not response.first_byte and self._loop.time() - now < STALE_SECONDS:
                     continue
                 raise
             except BaseException:
@@ -363,8 +402,14 @@ class Pool:
 
     def release(self, response: Response) -> None:
         """End a call, whatever its state; must follow every `send`."""
+        if response.lingering:
+            return
         self._active.discard(response)
         response.abort()
+
+    def finish(self, response: Response) -> None:
+        """Before `release`: all that matters of the answer is here."""
+        response.linger(self._loop.time() + LINGER_SECONDS)
 
     def put(self, connection: Connection) -> None:
         """Keep an idle connection for the next call."""
@@ -386,7 +431,11 @@ class Pool:
 
     def _take(self, target: Target) -> Connection | None:
         idle = self._idle.get(target)
-        return idle.pop() if idle else None
+        while idle:
+            connection = idle.pop()
+            if not connection.closing:
+                return connection
+        return None
 
     async def _connect(self, target: Target) -> Connection:
         try:
@@ -420,17 +469,19 @@ class Pool:
             return [str(ip_address(target.host))]
         try:
             found = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ConnectFailed(f"{target.host}: {error}") from error
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     def _tick(self) -> None:
+        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
         now = self._loop.time()
         for response in [r for r in self._active if r.deadline <= now]:
             response.expire()
+            if response.lingering:
+                self._active.discard(response)
         for target, idle in list(self._idle.items()):
             while idle and idle[0].idle_since + IDLE_SECONDS <= now:
                 idle.popleft().done(reusable=False)
             if not idle:
                 del self._idle[target]
-        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -18,6 +18,8 @@ def read_usage(report: object) -> Usage | None:
         return None
     details_in = _details(report, "prompt_tokens_details", "input_tokens_details")
     details_out = _details(report, "completion_tokens_details", "output_tokens_details")
+    if not details_in and not details_out:
+        return Usage(entered, 0, 0, left)
     cached = _count(details_in, "cached_tokens")
     written = _count(details_in, "cache_write_tokens", "cache_creation_tokens")
     heard = _count(details_in, "audio_tokens")

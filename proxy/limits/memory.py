@@ -130,13 +130,14 @@ class MemoryLimits:
                 del session.others[reservation.call_id]
         return opens
 
-    async def release(self, reservation: Reservation) -> None:
+    async def release(self, reservation: Reservation) -> str | None:
         """Give back all that the call held: it consumes nothing. Again, or after a settle, changes nothing.
 
-        A session that it opened goes over to the earliest call in flight that named it, or has never been.
+        A session that it opened goes over to the earliest call in flight that named it, whose id is returned, or has
+        never been.
         """
         if (holds := reservation.holds) is None:
-            return
+            return None
         reservation.holds = None
         for counter, need in holds:
             counter.hold(-need)
@@ -144,19 +145,20 @@ class MemoryLimits:
         del state.open[reservation.call_id]
         session = reservation.session
         if session is None or session.others is None:
-            return
+            return None
         if not reservation.opens_session:
             del session.others[reservation.call_id]
-            return
+            return None
         reservation.opens_session = False
         if session.others:
             heir = session.others.pop(next(iter(session.others)))
             session.opener, session.opened_at = heir, heir.admitted_at
             heir.take_session()
-            return
+            return heir.call_id
         session.opener = session.others = None
         if state.sessions.get(session.digest) is session:
             del state.sessions[session.digest]
+        return None
 
     def standings(self, subject: Subject, now: int) -> list[Standing]:
         """Return how each limit stands; nothing for a client that is not loaded."""

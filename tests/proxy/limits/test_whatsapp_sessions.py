@@ -62,7 +62,7 @@ async def test_a_released_opener_leaves_it_to_the_earliest_other_call() -> None:
     second = await call(engine, subject, "anna", "second", NOW + 1)
     third = await call(engine, subject, "anna", "third", NOW + 2)
     assert (first.opens_session, second.opens_session, third.opens_session) == (True, False, False)
-    await engine.release(first)
+    assert await engine.release(first) == "second"
     assert (first.opens_session, second.opens_session, third.opens_session) == (False, True, False)
     assert engine.standings(subject, NOW)[0].held == 1
     assert await engine.settle(second, 1, 1)
@@ -73,7 +73,7 @@ async def test_a_released_opener_leaves_it_to_the_earliest_other_call() -> None:
 async def test_it_has_never_been_if_the_only_call_is_released() -> None:
     subject = client(1)
     engine = engine_for(subject)
-    await engine.release(await call(engine, subject, "anna", "first"))
+    assert await engine.release(await call(engine, subject, "anna", "first")) is None
     assert engine.standings(subject, NOW)[0].left == 1
     ben = await call(engine, subject, "ben", "second")
     assert ben.opens_session
