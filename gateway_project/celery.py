@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from celery import Celery
-from celery.signals import beat_embedded_init, setup_logging
+from celery.signals import beat_embedded_init, setup_logging, worker_init
 from django.conf import settings
 
-from gateway_project.lifeline import end_with_parent
+from gateway_project.lifeline import end_with_parent, give_way
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 app = Celery("gateway_project")
@@ -20,13 +20,19 @@ if not settings.REDIS_URL:
         Path(settings.BROKER_DIR, folder).mkdir(parents=True, exist_ok=True)
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def log_as_django_does(**_: object) -> None:
     """Keep Celery from replacing our logging with its own."""
     logging.config.dictConfig(settings.LOGGING)
 
 
-@beat_embedded_init.connect
+@worker_init.connect  # type: ignore[untyped-decorator]
+def calls_come_first(**_: object) -> None:
+    """Compute with what the gateway leaves."""
+    give_way()
+
+
+@beat_embedded_init.connect  # type: ignore[untyped-decorator]
 def beat_ends_with_worker(**_: object) -> None:
     """Keep the clock of a killed worker from ticking beside the next one's."""
     end_with_parent()

@@ -16,6 +16,11 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
+def give_way() -> None:
+    """Let the gateway have the processor first: a page or a report that computes must not slow a call."""
+    os.nice(10)
+
+
 if __name__ == "__main__":
     end_with_parent()
     os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - our own command line, no shell wanted

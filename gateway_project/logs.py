@@ -9,7 +9,7 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"m
 
 
 class JSONFormatter(logging.Formatter):
-    """A record as `{"ts", "level", "logger", "message", ...}`; what came in `extra` stands beside them. `ts` is Unix seconds."""
+    """A record as `{"ts", "level", "logger", "message", ...}`; `ts` in Unix seconds; and what came in `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line: no value, not even a traceback, breaks it in two."""

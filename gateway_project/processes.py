@@ -55,7 +55,9 @@ def programs() -> list[Program]:
 
 def supervise(chosen: Sequence[Program]) -> "subprocess.Popen[bytes]":
     """Start supervisord over `chosen` and return it. On SIGTERM, or when this process dies, it stops them all."""
-    (_run_dir() / "granian-logging.json").write_bytes(orjson.dumps(settings.LOGGING))
+    # LOGGING is plain text where this process has a terminal; granian writes to a file.
+    json_logging = {**settings.LOGGING, "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}}}
+    (_run_dir() / "granian-logging.json").write_bytes(orjson.dumps(json_logging))
     config = _run_dir() / "supervisord.conf"
     config.write_text(supervisor_config(chosen))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and a file of ours

@@ -17,6 +17,9 @@ class Command(DjangoRunserver):
     help = "Serves the control plane and /v1 in one process for development, and reloads when code changes."
     default_port = str(settings.PORT)
     edge: Handle | None = None
+    addr: str  # set by Django before inner_run
+    port: str
+    _raw_ipv6: bool
 
     def run(self, **options: Any) -> None:
         """Run until Ctrl-C or the next change; then settle what is under way, before the interpreter comes down."""
