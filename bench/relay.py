@@ -10,8 +10,10 @@ import asyncio
 import uvloop
 
 from proxy.errors import GatewayError
-from proxy.server import Exchange, HeaderList, Request, Server
-from proxy.upstream import Pool, Target
+from proxy.exchange import Exchange, HeaderList, Request
+from proxy.server import Server
+from proxy.upstream import Pool
+from proxy.upstream_response import Target
 
 
 class Relay:

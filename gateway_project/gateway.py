@@ -26,11 +26,12 @@ from proxy.balances import LedgerKeeper
 from proxy.call_log import CallLog
 from proxy.clock import Clock
 from proxy.directory import Directory, Grant, Route
+from proxy.exchange import HeaderList
 from proxy.forward import Forwarder
 from proxy.limits.memory import MemoryLimits
 from proxy.metrics import Metrics
 from proxy.pipeline import Pipeline
-from proxy.server import HeaderList, Server
+from proxy.server import Server
 from proxy.upstream import Pool
 from proxy.web import WebRelay
 from usage.journal import Journal

@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -100,9 +101,10 @@ class ShowsUse:
         return key.state(timezone.now())
 
     @admin.display(description="last used", ordering="use__last_used_at", empty_value="never")
-    def last_used(self, key: APIKey) -> object:
+    def last_used(self, key: APIKey) -> str | None:
         """Return when the key was last used, to the minute."""
-        return key.use.last_used_at if hasattr(key, "use") else None
+        moment = key.use.last_used_at if hasattr(key, "use") else None
+        return None if moment is None else date_format(timezone.localtime(moment), "DATETIME_FORMAT")
 
     @admin.display(description="calls", ordering="use__calls")
     def calls(self, key: APIKey) -> str:

@@ -101,6 +101,8 @@ def _demand(
 ) -> Demand:
     """What to hold: an upper bound where there is one, else the estimate, open-ended. No `card`: a free model."""
     if call.max_output is None or not call.bounded_input:
+        if call.max_output is not None:  # what can be bounded is, so that calls at once do not overspend by it
+            rough = Usage(rough.input_tokens, output_tokens=call.max_output)
         tokens = rough.input_tokens + rough.output_tokens
         credits = 0 if card is None else charge(quote(card, rough, call.service_tier)[0], markup_bp)
         return Demand(tokens, credits, True, session)

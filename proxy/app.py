@@ -10,12 +10,12 @@ import orjson
 from proxy.authenticate import Authenticator, admit
 from proxy.directory import Directory, Grant, Route
 from proxy.errors import GatewayError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound, TooManyWrongKeys
+from proxy.exchange import Exchange, HeaderList, Request
 from proxy.limits.headers import limit_headers
 from proxy.limits.memory import MemoryLimits
 from proxy.metrics import Metrics
 from proxy.pipeline import Pipeline
 from proxy.request import Endpoint
-from proxy.server import Exchange, HeaderList, Request
 from proxy.web import Networks, WebRelay, client_address
 
 log = logging.getLogger("gateway.app")

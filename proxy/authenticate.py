@@ -13,7 +13,7 @@ from proxy.errors import (
     KeyRevoked,
     TooManyWrongKeys,
 )
-from proxy.server import Request
+from proxy.exchange import Request
 
 WRONG_KEYS_A_MINUTE = 20
 ADDRESSES_REMEMBERED = 10_000

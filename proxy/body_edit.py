@@ -6,6 +6,8 @@ import orjson
 
 # Possessive and unrolled: linear, and without a stack, over a picture's megabytes of base64.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s"{}\[\],:]++')
+# Below the top level only what moves the depth is of interest: an array of a million token numbers is one step.
+_NESTED_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]')
 _OPENERS = (b"{", b"[")
 _CLOSERS = (b"}", b"]")
 
@@ -33,7 +35,9 @@ def _value_span(body: bytes, name: str) -> tuple[int, int] | None:
     expecting_name = False
     start = end = -1
     awaiting = False  # the wanted name was read, its value comes next
-    for match in _TOKEN.finditer(body):
+    position = 0
+    while match := (_TOKEN if depth < 2 else _NESTED_TOKEN).search(body, position):
+        position = match.end()
         token = match.group()
         if start >= 0 and depth == 1 and token in (b",", b"}"):
             return start, end

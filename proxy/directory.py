@@ -25,7 +25,7 @@ from pricing.quotes import RateCard, microseconds, schedule
 from proxy.errors import AuthUnavailable, ModelNotFound
 from proxy.limits.rules import Rule, Subject
 from proxy.request import Endpoint
-from proxy.upstream import Target
+from proxy.upstream_response import Target
 from usage.snapshot import one_moment
 
 log = logging.getLogger("gateway.directory")

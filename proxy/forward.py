@@ -1,5 +1,6 @@
 """From an admitted call to a provider's answer: what goes upstream, and what a provider's failure means to a client."""
 
+import asyncio
 import logging
 import zlib
 from email.utils import parsedate_to_datetime
@@ -19,15 +20,15 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from proxy.exchange import HeaderList
 from proxy.provider_json import loads
 from proxy.request import CallRequest, Endpoint
-from proxy.sandbox import answer
-from proxy.server import HeaderList
-from proxy.upstream import (
+from proxy.sandbox import answer, takes_long
+from proxy.upstream import Pool
+from proxy.upstream_response import (
     ConnectFailed,
     Disconnected,
     Malformed,
-    Pool,
     Response,
     TimedOut,
     UpstreamError,
@@ -73,7 +74,7 @@ class Forwarder:
         if provider.target is None:
             if provider.kind != _SANDBOX:  # its base URL cannot be read; the directory has logged why
                 raise UpstreamUnavailable("The provider cannot be reached.")
-            return answer(call)
+            return await asyncio.to_thread(answer, call) if takes_long(call) else answer(call)
         head = provider.heads.get(call.endpoint)
         if head is None:
             raise self._refused_credential(route, "it cannot be decrypted with ENCRYPTION_KEYS")

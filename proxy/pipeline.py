@@ -22,6 +22,7 @@ from proxy.errors import (
     UpstreamFailed,
     UpstreamInvalid,
 )
+from proxy.exchange import SHUTDOWN, Exchange, HeaderList
 from proxy.flight import Flight, Result, refused
 from proxy.forward import (
     Answer,
@@ -34,10 +35,9 @@ from proxy.forward import (
 )
 from proxy.limits.memory import MemoryLimits
 from proxy.request import CallRequest, Endpoint, read_call
-from proxy.server import SHUTDOWN, Exchange, HeaderList
 from proxy.sse import EventStream, error_event
 from proxy.tokens import count_answer, own_usage, rough_input
-from proxy.upstream import UpstreamError
+from proxy.upstream_response import UpstreamError
 from proxy.usage_report import read_usage
 from usage import journal as journal_file
 from usage import outcomes

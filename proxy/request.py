@@ -23,6 +23,8 @@ class Endpoint(Enum):
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash is a Python function, on every look-up
+
 
 # A model's own output cannot be larger; a request beyond it is a mistake, and sums must stay far below 2**63.
 MAX_TOKENS = 100_000_000

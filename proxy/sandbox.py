@@ -12,13 +12,16 @@ from typing import Any
 
 import orjson
 
+from proxy.exchange import HeaderList
 from proxy.request import CallRequest, Endpoint
-from proxy.server import HeaderList
-from proxy.tokens import count_prompt, count_text
+from proxy.tokens import LARGE, count_prompt, count_text, texts_in
 
 EMBEDDING_SIZE = 1536  # as text-embedding-3-small
 _VOCABULARY = "gpt-4o"
 MAX_DEPTH = 64
+MAX_CHOICES = 128  # of all prompts together, and
+MAX_INPUTS = 2048  # texts to embed: OpenAI's own bounds, platform.openai.com/docs/api-reference
+_FEW = 16  # choices or texts; each takes half a millisecond
 _CREATED = 1_700_000_000  # a fixed time keeps answers deterministic
 _JSON: HeaderList = [(b"content-type", b"application/json")]
 _EVENTS: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -62,12 +65,22 @@ def answer(call: CallRequest) -> SandboxResponse:
     if call.endpoint is Endpoint.EMBEDDINGS:
         if "embed" not in call.model:
             return _rejected("The model 'sandbox' makes text only; for embeddings use 'sandbox-embedding'.")
+        if texts_in(call.document.get("input")) > MAX_INPUTS:
+            return _rejected(f"The sandbox embeds {MAX_INPUTS:,} texts at most.", "input")
         return _whole(_embeddings(call))
-    return {
-        Endpoint.CHAT: _chat,
-        Endpoint.COMPLETIONS: _completion,
-        Endpoint.RESPONSES: _response,
-    }[call.endpoint](call)
+    if _choices(call) > MAX_CHOICES:
+        return _rejected(f"The sandbox makes {MAX_CHOICES} choices at most.", "n")
+    return {Endpoint.CHAT: _chat, Endpoint.COMPLETIONS: _completion, Endpoint.RESPONSES: _response}[call.endpoint](call)
+
+
+def takes_long(call: CallRequest) -> bool:
+    """Whether the answer takes so many milliseconds that all other calls would notice."""
+    parts = texts_in(call.document.get("input")) if call.endpoint is Endpoint.EMBEDDINGS else _choices(call)
+    return len(call.body) > LARGE or parts > _FEW
+
+
+def _choices(call: CallRequest) -> int:
+    return texts_in(call.document.get("prompt")) * (call.document.get("n") or 1)
 
 
 def _too_deep(value: object, levels: int = MAX_DEPTH) -> bool:
@@ -179,7 +192,8 @@ def _sample(schema: object, asked: str) -> Any:
         required = schema.get("required")
         if not isinstance(properties, dict):
             return {}
-        names = [name for name in required if name in properties] if isinstance(required, list) else []
+        wanted = required if isinstance(required, list) else []
+        names = [name for name in wanted if isinstance(name, str) and name in properties]
         return {name: _sample(properties[name], asked) for name in names}
     simple = {"integer": 0, "number": 0, "boolean": False, "array": [], "null": None}
     return simple.get(kind, asked[:100]) if isinstance(kind, str) else asked[:100]
@@ -196,9 +210,7 @@ def _allowance(call: CallRequest, *names: str) -> int | None:
 def _chat(call: CallRequest) -> SandboxResponse:
     document = call.document
     messages = document.get("messages")
-    last = (
-        messages[-1].get("role") if isinstance(messages, list) and messages and isinstance(messages[-1], dict) else ""
-    )
+    last = _last(messages).get("role")
     asked = _last_user_text(messages)
     pieces, cut = _reply(asked, _allowance(call, "max_tokens", "max_completion_tokens"))
     if _wants_json(document):
@@ -353,12 +365,7 @@ def _tool_events(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
     started = {**item, "status": "in_progress", "arguments": ""}
     yield {"type": "response.output_item.added", "output_index": 0, "item": started}
     yield {"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]}
-    yield {
-        "type": "response.function_call_arguments.done",
-        **at,
-        "name": item["name"],
-        "arguments": item["arguments"],
-    }
+    yield {"type": "response.function_call_arguments.done", **at, "name": item["name"], "arguments": item["arguments"]}
     yield {"type": "response.output_item.done", "output_index": 0, "item": item}
 
 
@@ -368,7 +375,7 @@ def _tool_events(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _embeddings(call: CallRequest) -> dict[str, Any]:
     given = call.document.get("input")
     # A list of numbers is one text in tokens; a list of strings or of such lists is one text each.
-    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    texts = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
     size = call.document.get("dimensions")
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= EMBEDDING_SIZE:
         size = EMBEDDING_SIZE

@@ -16,10 +16,9 @@ from typing import Protocol, cast
 import httptools
 
 from proxy.errors import BodyTooLarge, GatewayError, HeadersTooLarge, InternalError, InvalidRequest, RequestTimeout
+from proxy.exchange import CLIENT_GONE, NO_BODY, SHUTDOWN, Exchange, HeaderList, Request
 
 log = logging.getLogger("gateway.server")
-
-HeaderList = list[tuple[bytes, bytes]]
 
 MAX_HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10  # slow-loris: the header section must be whole by then
@@ -34,42 +33,8 @@ WRITE_BUFFER = 16 * 1024
 # header. More than one read of the event loop's (256 KiB).
 MAX_UNPARSED = 512 * 1024
 
-CLIENT_GONE = "client_gone"
-SHUTDOWN = "shutdown"
-
 _STATUS_LINE = {int(s): b"HTTP/1.1 %d %s\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
-_NO_LENGTH = frozenset((204, 304))  # RFC 9110 section 8.6
 _UNKNOWN_LENGTH = 1 << 64  # of a chunked body; no Content-Length that the parser lets through is as large
-
-
-class Request:
-    """One request, whole: method, target as sent (bytes), headers in lower case, body, peer address."""
-
-    __slots__ = ("body", "headers", "keep_alive", "length", "method", "minor", "peer", "refusal", "state", "target")
-
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.method = b""
-        self.target = b""
-        self.headers: HeaderList = []
-        self.body = b""
-        self.length = 0
-        self.minor = 1
-        self.keep_alive = True
-        self.refusal: GatewayError | None = None
-        self.state: object = None
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
-
-    def header(self, name: bytes) -> bytes | None:
-        """First value of the header `name` (lower case), or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 class Application(Protocol):
@@ -78,55 +43,11 @@ class Application(Protocol):
     def check(self, request: Request) -> None:
         """Called when the headers are in; raises GatewayError to refuse before the body arrives."""
 
-    async def serve(self, exchange: "Exchange") -> None:
+    async def serve(self, exchange: Exchange) -> None:
         """Answer one whole request."""
 
     def render(self, request: Request, error: GatewayError) -> tuple[int, HeaderList, bytes]:
         """An error as status, headers and body."""
-
-
-class Exchange:
-    """One request and the means to answer it, once."""
-
-    __slots__ = ("_chunked", "_connection", "_head_only", "finished", "request", "started")
-
-    def __init__(self, connection: "Connection", request: Request) -> None:
-        self._connection = connection
-        self.request = request
-        self._head_only = request.method == b"HEAD"
-        self._chunked = False
-        self.started = False
-        self.finished = False
-
-    def respond(self, status: int, headers: HeaderList, body: bytes) -> None:
-        """Send a whole answer in one write."""
-        self.started = self.finished = True
-        head = self._connection.head(self.request, status, headers, len(body))
-        self._connection.write(head if self._head_only else head + body)
-
-    def start(self, status: int, headers: HeaderList) -> None:
-        """Send the head of an answer whose length is not known yet."""
-        self.started = True
-        self._chunked = self.request.minor == 1 and not self._head_only and status not in _NO_LENGTH
-        self._connection.write(self._connection.head(self.request, status, headers, None))
-
-    def send(self, data: bytes) -> None:
-        """Send a part of the body now; await `drain` before reading more to send."""
-        if data and not self._head_only:
-            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    async def drain(self) -> None:
-        """Wait until the client has taken enough of what was sent."""
-        if self._connection.stalled is not None:
-            await self._connection.stalled
-
-    def finish(self, last: bytes = b"") -> None:
-        """Send the last part and end the answer, in one write."""
-        self.finished = True
-        if self._chunked:
-            self._connection.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n")
-        elif last and not self._head_only:
-            self._connection.write(last)
 
 
 class Connection(asyncio.Protocol):
@@ -378,10 +299,10 @@ class Connection(asyncio.Protocol):
         parts = [_STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, self.server.date]
         parts += [b"%b: %b\r\n" % header for header in headers]
         if length is not None:
-            if status not in _NO_LENGTH:
+            if status not in NO_BODY:
                 parts.append(b"content-length: %d\r\n" % length)
         elif request.minor == 1:
-            if status not in _NO_LENGTH:
+            if status not in NO_BODY:
                 parts.append(b"transfer-encoding: chunked\r\n")
         else:
             request.keep_alive = False

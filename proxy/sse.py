@@ -142,6 +142,7 @@ class EventStream:
             return False
         if document.get("error"):
             self.failed = self.done = True
+            return False
         return self._hide_usage and isinstance(document.get("usage"), dict) and document.get("choices") == []
 
     def _note_usage(self, part: dict[str, Any]) -> None:

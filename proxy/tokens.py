@@ -24,6 +24,9 @@ MESSAGE_TOKENS = 4
 REPLY_TOKENS = 3
 # Above it the count leaves the event loop: 64 KiB of text take about 8 ms.
 LARGE = 64 * 1024
+# Characters given to the tokenizer at once: it refuses a million of them, or 200,000 tokens, of which these (at most
+# four bytes each) cannot make as many; and it lets no other thread run meanwhile, which here is 2 ms.
+_PIECE = 32 * 1024
 
 _BASE64 = re.compile(rb";base64,[A-Za-z0-9+/=_-]*")
 _OLD_VOCABULARY = ("gpt-4-", "gpt-3.5", "text-embedding-", "davinci", "babbage")
@@ -38,9 +41,12 @@ def _vocabulary(name: str) -> bpe_openai.Encoding:
 
 
 def count_text(text: str, model: str) -> int:
-    """Tokens of `text` in the vocabulary of `model`."""
+    """Tokens of `text`, of any length, in the vocabulary of `model`; each cut of a long one may cost a token."""
     old = model == "gpt-4" or model.startswith(_OLD_VOCABULARY)
-    return len(_vocabulary("cl100k_base" if old else "o200k_base").encode_ordinary(text))
+    encode = _vocabulary("cl100k_base" if old else "o200k_base").encode_ordinary
+    if len(text) <= _PIECE:
+        return len(encode(text))
+    return sum(len(encode(text[at : at + _PIECE])) for at in range(0, len(text), _PIECE))
 
 
 def rough_input(call: CallRequest) -> int:
@@ -82,12 +88,21 @@ def _count_prompt(call: CallRequest) -> int:
         given = document.get("input")
         total = _count_parts(given, call.model) + _count_parts(document.get("instructions"), call.model) + REPLY_TOKENS
         total += MESSAGE_TOKENS * (1 + (len(given) if isinstance(given, list) else 1))
+    elif call.endpoint is Endpoint.COMPLETIONS:
+        prompt, suffix = document.get("prompt"), document.get("suffix")
+        total = _count_prompts(prompt, call.model)
+        return total + texts_in(prompt) * count_text(suffix, call.model) if isinstance(suffix, str) else total
     else:
-        return _count_prompts(document.get("prompt" if call.endpoint is Endpoint.COMPLETIONS else "input"), call.model)
+        return _count_prompts(document.get("input"), call.model)
     for name in ("tools", "functions", "response_format", "text"):
         if document.get(name) is not None:
             total += count_text(json.dumps(document[name]), call.model)
     return total
+
+
+def texts_in(given: object) -> int:
+    """How many texts a prompt or an input is: strings, or lists of token numbers; a list of numbers is one."""
+    return len(given) if isinstance(given, list) and given and isinstance(given[0], str | list) else 1
 
 
 def _count_prompts(given: object, model: str) -> int:

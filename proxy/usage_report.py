@@ -14,7 +14,7 @@ def read_usage(report: object) -> Usage | None:
         return None
     entered = _count(report, "prompt_tokens", "input_tokens")
     left = _count(report, "completion_tokens", "output_tokens")
-    if entered is None or left is None or (entered == 0 and left == 0 and not _named(report)):
+    if entered is None or left is None or not _named(report):
         return None
     details_in = _details(report, "prompt_tokens_details", "input_tokens_details")
     details_out = _details(report, "completion_tokens_details", "output_tokens_details")
@@ -27,13 +27,15 @@ def read_usage(report: object) -> Usage | None:
     spoken = _count(details_out, "audio_tokens")
     if cached is None or written is None or heard is None or thought is None or spoken is None:
         return None
+    if thought and report.get("total_tokens") == entered + left + thought:
+        left += thought  # xAI counts reasoning beside the completion, as its total shows
     if cached + written > entered or heard > entered or thought > left or spoken > left:
         return None
     return Usage(entered, cached, written, left, thought, heard, spoken)
 
 
 def _named(report: dict[str, Any]) -> bool:
-    return "prompt_tokens" in report or "input_tokens" in report
+    return report.get("prompt_tokens") is not None or report.get("input_tokens") is not None
 
 
 def _count(report: dict[str, Any], *names: str) -> int | None:

@@ -5,8 +5,9 @@ A fleet has a front proxy for that; then nothing of this is used.
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from proxy.server import Exchange, HeaderList, Request
-from proxy.upstream import Pool, Target, UpstreamError
+from proxy.exchange import Exchange, HeaderList, Request
+from proxy.upstream import Pool
+from proxy.upstream_response import Target, UpstreamError
 
 # RFC 9110, section 7.6.1, and what the peer's own framing says.
 _HOP_BY_HOP = frozenset(

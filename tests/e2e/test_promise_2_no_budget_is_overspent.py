@@ -7,7 +7,7 @@ import threading
 import openai
 import pytest
 
-from tests.callers import Reply, at_once
+from tests.callers import Reply, at_once, request_bytes
 from tests.e2e.conftest import House
 from tests.stub.provider import Behaviour
 
@@ -94,6 +94,25 @@ def test_nobody_is_refused_for_a_guess(house: House, priced: str) -> None:
     assert house.stub.calls
     (record,) = caller.records(1)
     assert record["input_tokens"] == 310
+
+
+def test_pictures_do_not_undo_max_tokens(house: House, priced: str) -> None:
+    """A picture's tokens can only be estimated; the output is bounded nevertheless, and held in full."""
+    caller = house.account("tokens=20000/day")
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    body = {"model": priced, "max_tokens": 9_000, "messages": [{"role": "user", "content": [picture]}]}
+    request = request_bytes("POST", "/v1/chat/completions", caller.key, json.dumps(body).encode())
+    house.stub.script(*[Behaviour(input_tokens=20, output_tokens=9_000, delay=0.3)] * 10)
+    replies = at_once(caller.installation.port, [request] * 10)
+    assert {reply.code for reply in replies if reply.status != 200} == {"rate_limit_exceeded"}
+    # Two fit in full; a third is admitted on what remains.
+    assert sum(reply.status == 200 for reply in replies) == 3
+
+
+def test_a_prompt_of_more_than_a_million_characters_is_counted_and_admitted(house: House, priced: str) -> None:
+    caller = house.account("tokens=250000/day")
+    house.stub.script(Behaviour(input_tokens=210_010, output_tokens=5))
+    assert caller.call(priced, "lorem ipsum dolor " * 70_000, max_tokens=50).status == 200
 
 
 def test_a_large_prompt_is_counted_off_the_event_loop_and_admitted(house: House, priced: str) -> None:

@@ -162,3 +162,12 @@ def test_half_an_emoji_in_the_last_event_does_not_hide_its_end() -> None:
     assert stream.feed(sent) == sent
     assert stream.done
     assert stream.usage is not None
+
+
+def test_an_error_is_shown_even_in_an_event_that_would_be_hidden() -> None:
+    """Hidden, it would leave the client without an answer."""
+    stream = EventStream(Endpoint.CHAT, hide_usage=True)
+    sent = event({"error": {"message": "overloaded"}, "choices": [], "usage": USAGE})
+    assert stream.feed(sent) == sent
+    assert stream.done
+    assert stream.failed

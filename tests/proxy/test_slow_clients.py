@@ -9,7 +9,8 @@ import pytest
 
 from proxy import server as edge
 from proxy.errors import GatewayError, InvalidKey
-from proxy.server import Exchange, HeaderList, Request, Server
+from proxy.exchange import Exchange, HeaderList, Request
+from proxy.server import Server
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
