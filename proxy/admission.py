@@ -100,12 +100,12 @@ def _demand(
     call: CallRequest, card: RateCard | None, markup_bp: int, rough: Usage, session: str | None, *, input_bound: int
 ) -> Demand:
     """What to hold: an upper bound where there is one, else the estimate, open-ended. No `card`: a free model."""
-    if call.max_output is None or not call.bounded_input:
-        if call.max_output is not None:  # what can be bounded is, so that calls at once do not overspend by it
-            rough = Usage(rough.input_tokens, output_tokens=call.max_output)
+    if call.max_output is None:
         tokens = rough.input_tokens + rough.output_tokens
         credits = 0 if card is None else charge(quote(card, rough, call.service_tier)[0], markup_bp)
         return Demand(tokens, credits, True, session)
+    if not call.bounded_input:  # pictures and files can only be estimated; what can be bounded is
+        input_bound = rough.input_tokens
     tokens = input_bound + call.max_output
     cost = 0 if card is None else bound(card, input_bound, call.max_output, call.service_tier)
     return Demand(tokens, charge(cost, markup_bp) if cost else 0, False, session)

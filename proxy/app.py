@@ -24,6 +24,7 @@ JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 _POST = {b"/v1/" + endpoint.value.encode(): endpoint for endpoint in Endpoint}
 _MODELS = b"/v1/models"
+RECHECK_US = 250_000  # a key judged longer ago than that is judged again before its call begins
 _EXISTS = "POST " + ", ".join(sorted(path.decode() for path in _POST)) + ", GET /v1/models and /v1/models/{id}"
 # Paths that OpenAI's API has below /v1: somebody who calls one without it has set a base URL that lacks it.
 _BARE = tuple(b"/" + name for name in (b"chat/", b"completions", b"embeddings", b"responses", b"models"))
@@ -121,6 +122,14 @@ class Gateway:
             except (InvalidKey, TooManyWrongKeys):
                 self._metrics.wrong_keys += 1
                 raise
+            self._admit(caller, caller.grant, request.path)
+        elif caller.at + RECHECK_US < (now := self._clock()):
+            # Its body took its time, or it waited behind another call: the key may have been revoked meanwhile.
+            address = client_address(request, self._trusted)
+            caller.grant = self._authenticator.known(request, address, now)
+            if caller.grant is None:
+                caller.grant = await self._authenticator.find(request, address, now)
+            caller.at = now
             self._admit(caller, caller.grant, request.path)
         endpoint = _POST.get(request.path)
         if endpoint is not None:

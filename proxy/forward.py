@@ -39,8 +39,9 @@ log = logging.getLogger("gateway.forward")
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of a whole JSON answer: 2,048 embeddings of 3,072 numbers are 50 MB."""
 
-# What of the client's headers a provider may see. Never its key, organisation or project, cookies, or where it is.
-_TO_PROVIDER = frozenset((b"accept", b"openai-beta", b"idempotency-key"))
+# What of the client's headers a provider may see. Never its key, organisation or project, cookies, or where it is; and
+# no idempotency key, since all clients share one account there, and one could be given another's answer.
+_TO_PROVIDER = frozenset((b"accept", b"openai-beta"))
 # What of the provider's headers a client may see. Never its limits, cookies or organisation.
 _TO_CLIENT = frozenset((b"content-type", b"openai-processing-ms", b"openai-version", b"openai-model", b"cache-control"))
 _SANDBOX = "sandbox"

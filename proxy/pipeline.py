@@ -161,7 +161,7 @@ class Pipeline:
         else:
             if document.get("error") and call.endpoint is not Endpoint.RESPONSES:
                 raise UpstreamFailed("The provider failed to answer; try again shortly.")
-            usage = read_usage(document.get("usage"))
+            usage = read_usage(document.get("usage"), call.endpoint)
             counted = own_usage(call, count_answer(document, call.model)) if usage is None else usage
             await self._settle(
                 flight,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from proxy.errors import InvalidJSON, InvalidRequest
+from proxy.errors import BodyTooLarge, InvalidJSON, InvalidRequest
 
 
 class Endpoint(Enum):
@@ -30,6 +30,9 @@ class Endpoint(Enum):
 MAX_TOKENS = 100_000_000
 MAX_CHOICES = 1_000
 MAX_NAME = 200
+# A body of small values takes twenty times its size in memory and holds up every other call while it is read (measured:
+# 2.7 million in 8 MB, 2 s). The largest real ones are embeddings of token numbers, 300,000 a call at OpenAI.
+MAX_VALUES = 500_000
 
 _OUTPUT_BOUNDS = {
     Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
@@ -105,6 +108,8 @@ def _strict_object(pairs: list[tuple[str, Any]]) -> _Object:
 
 
 def _parse(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_VALUES and body.count(b",") > MAX_VALUES:  # before the parser has made them
+        raise BodyTooLarge(f"The body holds more than {MAX_VALUES:,} values.")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -29,6 +29,7 @@ class EventStream:
     """Takes a provider's bytes, gives what the client may have of them, and keeps what the record needs."""
 
     def __init__(self, endpoint: Endpoint, *, hide_usage: bool) -> None:
+        self._endpoint = endpoint
         self._responses = endpoint is Endpoint.RESPONSES
         self._hide_usage = hide_usage
         self._markers = _RESPONSES_MARKERS if self._responses else _CHAT_MARKERS
@@ -150,7 +151,7 @@ class EventStream:
         if report is None:
             return
         self.reported = True
-        usage = read_usage(report)
+        usage = read_usage(report, self._endpoint)
         if usage is not None:
             self.usage = usage
         model, tier = part.get("model"), part.get("service_tier")

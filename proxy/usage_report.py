@@ -3,14 +3,23 @@
 from typing import Any
 
 from pricing.quotes import Usage
+from proxy.request import Endpoint
 
 # No context window comes near it; a count beyond is a fault, not a bill.
 ABSURD = 20_000_000
 
 
-def read_usage(report: object) -> Usage | None:
-    """The counts of a `usage` object, of chat, completions, embeddings or responses; None if missing or absurd."""
+def read_usage(report: object, endpoint: Endpoint) -> Usage | None:
+    """The counts of the `usage` object of an endpoint's answer; None if missing, incomplete or absurd.
+
+    No prompt has no tokens: a zero there is a provider that does not count. Only a response that failed before it was
+    read (/responses) may say so.
+    """
     if not isinstance(report, dict):
+        return None
+    if endpoint is not Endpoint.RESPONSES and report.get("prompt_tokens") == 0:
+        return None
+    if endpoint is Endpoint.CHAT and report.get("completion_tokens") is None and report.get("output_tokens") is None:
         return None
     entered = _count(report, "prompt_tokens", "input_tokens")
     left = _count(report, "completion_tokens", "output_tokens")

@@ -1,5 +1,6 @@
 """Promise 3: a revoked, expired or suspended key is refused by the gateway within 1 s, whoever ended it and however."""
 
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +44,21 @@ def test_a_revoked_key(house: House, way: str) -> None:
     refused = caller.call()
     assert refused.status == 401
     assert {caller.call().code for _ in range(5)} == {"key_revoked"}
+
+
+def test_a_key_revoked_while_its_body_arrives(house: House) -> None:
+    """A body may take minutes; the key is judged again when it is whole."""
+    caller = house.account()
+    request = caller.request()
+    with socket.create_connection(("127.0.0.1", house.installation.port)) as connection:
+        connection.sendall(request[:-5])
+        time.sleep(0.3)  # not judged again before that
+        house.installation.python(FIND.format(key=caller.key) + WAYS["queryset.update"])
+        assert _seconds_until(caller, "key_revoked") < 1
+        connection.sendall(request[-5:])
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"key_revoked" in answer
 
 
 def test_a_key_revoked_by_command(house: House) -> None:

@@ -25,7 +25,7 @@ MARKUPS = {0: Decimal(1), 1_999: Decimal("1.1999"), -333: Decimal("0.9667"), 10_
 
 def _usage(random_: random.Random, path: str) -> dict[str, Any]:
     """A provider's report: random, and now and then at an edge."""
-    given = random_.choice([0, 1, STEP - 1, STEP, STEP + 1, random_.randint(0, 100_000)])
+    given = random_.choice([1, 2, STEP - 1, STEP, STEP + 1, random_.randint(1, 100_000)])
     written = random_.choice([0, 1, random_.randint(0, 20_000)])
     cached = random_.choice([0, given, random_.randint(0, given)])
     heard = random_.choice([0, random_.randint(0, given - cached)])

@@ -35,14 +35,27 @@ def test_the_suffix_of_a_completion_is_input_of_each_of_its_prompts() -> None:
 def test_reasoning_counted_beside_the_completion_is_paid_too() -> None:
     details = {"completion_tokens_details": {"reasoning_tokens": 94}}
     beside = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135, **details}
-    assert read_usage(beside) == Usage(32, output_tokens=103, reasoning_tokens=94)
+    assert read_usage(beside, Endpoint.CHAT) == Usage(32, output_tokens=103, reasoning_tokens=94)
     within = {"prompt_tokens": 32, "completion_tokens": 103, "total_tokens": 135, **details}
-    assert read_usage(within) == Usage(32, output_tokens=103, reasoning_tokens=94)
+    assert read_usage(within, Endpoint.CHAT) == Usage(32, output_tokens=103, reasoning_tokens=94)
 
 
 @pytest.mark.parametrize("report", [{"completion_tokens": 5}, {"prompt_tokens": None, "completion_tokens": 5}])
 def test_usage_without_its_input_is_not_believed(report: dict[str, Any]) -> None:
-    assert read_usage(report) is None
+    assert read_usage(report, Endpoint.CHAT) is None
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{"prompt_tokens": 10}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 0, "completion_tokens": 7}],
+)
+def test_usage_of_a_chat_that_cannot_be_whole_is_not_believed(report: dict[str, Any]) -> None:
+    assert read_usage(report, Endpoint.CHAT) is None
+
+
+def test_an_embedding_has_no_output_and_a_failed_response_may_have_used_nothing() -> None:
+    assert read_usage({"prompt_tokens": 10, "total_tokens": 10}, Endpoint.EMBEDDINGS) == Usage(10)
+    assert read_usage({"input_tokens": 0, "output_tokens": 0}, Endpoint.RESPONSES) == Usage(0)
 
 
 # --- the sandbox ---

@@ -174,7 +174,6 @@ def test_the_provider_gets_exactly_these_headers(house: House) -> None:
         ("content-length", str(len(BODY))),
         ("content-type", "application/json"),
         ("host", f"127.0.0.1:{house.stub.port}"),
-        ("idempotency-key", "once"),
         ("openai-beta", "assistants=v2"),
         ("user-agent", "llm-gateway"),
     ]
