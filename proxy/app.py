@@ -99,6 +99,22 @@ class Gateway:
         if (request.header(b"content-encoding") or b"identity") != b"identity":
             raise InvalidRequest("The body must not be compressed.", param="content-encoding")
 
+    async def _judge(self, request: Request, caller: Caller, now: int) -> None:
+        """Judge a key that the database has to be asked for, or again one that may have been revoked meanwhile.
+
+        A body takes its time, and so does the call before a pipelined one.
+        """
+        address = client_address(request, self._trusted)
+        try:
+            caller.grant = self._authenticator.known(request, address, now)
+            if caller.grant is None:
+                caller.grant = await self._authenticator.find(request, address, now)
+        except (InvalidKey, TooManyWrongKeys):
+            self._metrics.wrong_keys += 1
+            raise
+        caller.at = now
+        self._admit(caller, caller.grant, request.path)
+
     def _admit(self, caller: Caller, grant: Grant, path: bytes) -> None:
         try:
             admit(grant, caller.at)
@@ -115,22 +131,10 @@ class Gateway:
             await self._serve_other(exchange)
             return
         assert isinstance(caller, Caller)
-        if caller.grant is None:
-            address = client_address(request, self._trusted)
-            try:
-                caller.grant = await self._authenticator.find(request, address, caller.at)
-            except (InvalidKey, TooManyWrongKeys):
-                self._metrics.wrong_keys += 1
-                raise
-            self._admit(caller, caller.grant, request.path)
-        elif caller.at + RECHECK_US < (now := self._clock()):
-            # Its body took its time, or it waited behind another call: the key may have been revoked meanwhile.
-            address = client_address(request, self._trusted)
-            caller.grant = self._authenticator.known(request, address, now)
-            if caller.grant is None:
-                caller.grant = await self._authenticator.find(request, address, now)
-            caller.at = now
-            self._admit(caller, caller.grant, request.path)
+        now = self._clock()
+        if caller.grant is None or caller.at + RECHECK_US < now:
+            await self._judge(request, caller, now)
+        assert caller.grant is not None
         endpoint = _POST.get(request.path)
         if endpoint is not None:
             await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)

@@ -38,8 +38,6 @@ class EventStream:
         self._long_size = 0
         self._tail = b""  # its last bytes, since a boundary may be cut in two
         self.usage: Usage | None = None
-        self.reported = False
-        """Whether any usage was sent at all, believable or not."""
         self.done = False
         """Whether the stream came to its own end."""
         self.failed = False
@@ -150,7 +148,6 @@ class EventStream:
         report = part.get("usage")
         if report is None:
             return
-        self.reported = True
         usage = read_usage(report, self._endpoint)
         if usage is not None:
             self.usage = usage
