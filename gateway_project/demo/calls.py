@@ -16,7 +16,7 @@ from clients.cycles import window
 from gateway_project.demo.fates import Template, Workflow, template
 from gateway_project.demo.shapes import SANDBOX_MODEL, WELL, WORKFLOWS, Fates, Speech
 from gateway_project.demo.world import KeyOfClient, Party, PricedModel, World, midnight
-from pricing.quotes import microseconds
+from pricing.quotes import RateCard, microseconds
 from proxy.admission import session_digest
 
 SECOND: Final = 1_000_000
@@ -26,7 +26,7 @@ _NEVER: Final = 2**62  # µs
 _JITTER: Final = 0xFFFE  # µs, even: two calls of one template are told apart
 _AFTER_REVOCATION: Final = 2 * DAY  # for so long somebody goes on trying a key
 _TIGHTENED: Final = 10  # days ago; since then the limit of requests a day holds
-_LARGEST_DECK: Final = 4096
+_LARGEST_DECK: Final = 2048
 _SMALLEST_DECK: Final = 96
 
 
@@ -47,7 +47,7 @@ class Run(NamedTuple):
     """An execution: calls at even offsets (µs) from its start."""
 
     steps: tuple[tuple[int, Template], ...]
-    spent: Template  # what becomes of its first call where the client has used up its requests
+    spent: Template | None  # what becomes of it where the client has used up its requests of the day
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class Calls:
             execution += 1
             if users:
                 session = users[int(random() ** 1.6 * len(users))]
-            if life.daily is not None:
+            if spent is not None:
                 steps = self._allowed(life, start, steps, spent)
             for offset, chosen in steps:
                 at = start + offset
@@ -234,34 +234,32 @@ class Calls:
                 keys[key] = key.shape.share * (0.1 if gone else 1)
         sandbox = self._world.models[SANDBOX_MODEL.name]
         deck = []
-        for _ in range(size):
-            flow = rng.choices(workflows, [flow.weight for flow in workflows])[0]
-            key = rng.choices(list(keys), list(keys.values()))[0]
-            if key.shape.sandbox:
-                flow = _in_sandbox(flow, sandbox)
+        cards = {flow.model.id: flow.model.card(start) for flow in workflows}
+        flows = rng.choices(workflows, [flow.weight for flow in workflows], k=size)
+        for flow, key in zip(flows, rng.choices(list(keys), list(keys.values()), k=size), strict=True):
+            asked = _in_sandbox(flow, sandbox) if key.shape.sandbox else flow
             always = "suspended" if party.suspended_us is not None and start >= party.suspended_us else ""
             if key.revoked_us is not None and start >= key.revoked_us:
                 always = "revoked"
-            deck.append(self._run(rng, party, flow, key, {always: 1} if always else fates, start))
+            deck.append(self._run(rng, party, asked, key, {always: 1} if always else fates, cards.get(asked.model.id)))
         return _Stretch(start, deck, sum(len(run.steps) for run in deck) / size)
 
-    def _run(self, rng: Random, party: Party, flow: Workflow, key: KeyOfClient, fates: Fates, start: int) -> Run:
-        card = flow.model.card(start)
-
+    def _run(
+        self, rng: Random, party: Party, flow: Workflow, key: KeyOfClient, fates: Fates, card: RateCard | None
+    ) -> Run:
         def make(fate: str) -> Template:
             client = party.client
             return template(rng, flow, client.pk, client.markup_bp, key, fate, card, self._encode)
 
         steps: list[tuple[int, Template]] = []
         offset = 0
-        for _ in range(rng.randint(1, flow.steps)):
-            fate = rng.choices(list(fates), list(fates.values()))[0]
+        for fate in rng.choices(list(fates), list(fates.values()), k=rng.randint(1, flow.steps)):
             chosen = make("ok" if fate in _PROVIDERS_OWN and not flow.model.prices else fate)
             steps.append((offset, chosen))
             if chosen.last:
                 break
             offset += chosen.latency_us + int(rng.uniform(0.05, 4) * SECOND) + _JITTER & ~1
-        return Run(tuple(steps), make("spent"))
+        return Run(tuple(steps), None if party.shape.daily_share is None else make("spent"))
 
 
 _PROVIDERS_OWN: Final = frozenset({"rejected", "broken", "failed", "throttled"})  # the sandbox does none of these

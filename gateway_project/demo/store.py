@@ -6,7 +6,7 @@ Only for calls that are made up. What really happened is written by `usage.inges
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from django.db import OperationalError, connection
 
@@ -14,18 +14,14 @@ from gateway_project.demo.calls import SECOND, Call
 from gateway_project.demo.fates import FIXED
 from usage.models import UsageRecord
 
-_VARYING: Final = (
-    "request_id", "admitted_at", "settled_at", "latency_us", "first_byte_us", "session", "session_opened", "execution",
-    "provider_request_id",
-)  # fmt: skip
 _BY_NAME: Final = {column.name: column for column in UsageRecord._meta.concrete_fields}
 _TABLE: Final = UsageRecord._meta.db_table
-_COLUMNS: Final = ", ".join(f'"{_BY_NAME[name].column}"' for name in (*_VARYING, *FIXED))
 _TIMES: Final = [
     f" {hour:02}:{minute:02}:{second:02}." for hour in range(24) for minute in range(60) for second in range(60)
 ]
 _SECONDS_OF_DAY: Final = len(_TIMES)
 _ROWS: Final = 20_000  # at a time
+_LOW_128: Final = (1 << 128) - 1
 _NULL: Final = "\\N"
 _SPREAD: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835  # odd: makes 128 bits that look random of 74
 
@@ -72,37 +68,59 @@ def _journal_mode(cursor: Any, change: str) -> str:
     return str(cursor.fetchone()[0])
 
 
-class _Days:
-    """µs since the epoch as text, the date made once a day."""
+# What of a record is each call's own, times as text: the first fields of a row
+_OWN: Final = (
+    "request_id", "admitted_at", "settled_at", "latency_us", "first_byte_us", "session", "session_opened", "execution",
+    "provider_request_id",
+)  # fmt: skip
+_Own = tuple[str, str, str, int, int | None, str, bool, str, str]
+_COLUMNS: Final = ", ".join(f'"{_BY_NAME[name].column}"' for name in (*_OWN, *FIXED))
+
+
+class _Texts:
+    """Calls as what their records say. Made for each of millions of them, so all of it is in one place."""
 
     def __init__(self) -> None:
         self._dates: dict[int, str] = {}
 
-    def text(self, moment: int) -> str:
-        second, micro = divmod(moment, SECOND)
-        day, second = divmod(second, _SECONDS_OF_DAY)
-        date = self._dates.get(day)
-        if date is None:
-            date = self._dates[day] = f"{datetime.fromtimestamp(day * _SECONDS_OF_DAY, UTC):%Y-%m-%d}"
-        return f"{date}{_TIMES[second]}{micro:06}"
+    def of(self, calls: Sequence[Call]) -> Iterator[tuple[_Own, object]]:
+        """Yield what is each call's own, in the order of _OWN, and its template's tail.
 
-
-def _id(call: Call) -> str:
-    """A UUID version 7 of the call's µs and its noise: ids sort as admissions do (RFC 9562, section 6.2, method 3)."""
-    millisecond, micro = divmod(call.at, 1000)
-    noise = call.noise
-    return f"{millisecond << 16 | 0x7000 | micro << 2 | noise >> 72:016x}{1 << 63 | noise & 0x3FFF_FFFF_FFFF_FFFF:016x}"
-
-
-def _provider_id(call: Call) -> str:
-    return f"req_{call.noise * _SPREAD & (1 << 128) - 1:032x}" if call.template.reached else ""
+        Ids are UUIDs of version 7 that hold the call's µs, so they sort as admissions do (RFC 9562, section 6.2,
+        method 3).
+        """
+        dates = self._dates
+        for at, noise, latency, jitter, template, execution, session, opened in calls:
+            second, micro = divmod(at, SECOND)
+            settled, settled_micro = divmod(at + latency, SECOND)
+            day, second_of_day = divmod(second, _SECONDS_OF_DAY)
+            settled_day, settled_second = divmod(settled, _SECONDS_OF_DAY)
+            if settled_day not in dates:
+                for number in (day, settled_day):
+                    dates[number] = f"{datetime.fromtimestamp(number * _SECONDS_OF_DAY, UTC):%Y-%m-%d}"
+            first = template.first_byte_us
+            yield (
+                (
+                    f"{at // 1000 << 16 | 0x7000 | micro % 1000 << 2 | noise >> 72:016x}"
+                    f"{1 << 63 | noise & 0x3FFF_FFFF_FFFF_FFFF:016x}",
+                    f"{dates[day]}{_TIMES[second_of_day]}{micro:06}",
+                    f"{dates[settled_day]}{_TIMES[settled_second]}{settled_micro:06}",
+                    latency,
+                    None if first is None else first + jitter,
+                    session if template.read else "",
+                    opened,
+                    str(execution) if template.read else "",
+                    f"req_{noise * _SPREAD & _LOW_128:032x}" if template.reached else "",
+                ),
+                template.tail,
+            )
 
 
 class _SQLiteStore:
     def __init__(self) -> None:
-        marks = ", ".join("?" * (len(_VARYING) + len(FIXED)))
+        marks = ", ".join("?" * (len(_OWN) + len(FIXED)))
         self._sql = f'INSERT INTO "{_TABLE}" ({_COLUMNS}) VALUES ({marks})'  # noqa: S608 - names of ours
-        self._text = _Days().text
+        self._texts = _Texts()
 
     def encode(self, values: tuple[object, ...]) -> object:
         return values
@@ -111,31 +129,16 @@ class _SQLiteStore:
         # The driver's own cursor: with DEBUG on, Django's would keep every statement.
         with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
             for at in range(0, len(calls), _ROWS):
-                cursor.executemany(self._sql, [self._row(call) for call in calls[at : at + _ROWS]])
-
-    def _row(self, call: Call) -> tuple[Any, ...]:
-        at, _, latency, jitter, template, execution, session, opened = call
-        first = template.first_byte_us
-        return (
-            _id(call),
-            self._text(at),
-            self._text(at + latency),
-            latency,
-            None if first is None else first + jitter,
-            session if template.read else "",
-            opened,
-            str(execution) if template.read else "",
-            _provider_id(call),
-            *template.tail,  # type: ignore[misc]  # as `encode` made it
-        )
+                of = self._texts.of(calls[at : at + _ROWS])
+                cursor.executemany(self._sql, [own + cast(tuple[object, ...], tail) for own, tail in of])
 
 
 class _PostgreSQLStore:
     def __init__(self) -> None:
-        self._text = _Days().text
+        self._texts = _Texts()
 
     def encode(self, values: tuple[object, ...]) -> object:
-        return "\t".join(_copied(value) for value in values) + "\n"
+        return "".join(f"\t{_copied(value)}" for value in values) + "\n"
 
     def write(self, calls: Sequence[Call]) -> None:
         statement = f'COPY "{_TABLE}" ({_COLUMNS}) FROM STDIN'
@@ -145,16 +148,15 @@ class _PostgreSQLStore:
             cursor.copy(statement) as copy,
         ):
             for at in range(0, len(calls), _ROWS):
-                copy.write("".join([self._line(call) for call in calls[at : at + _ROWS]]))
+                copy.write("".join([_line(own, tail) for own, tail in self._texts.of(calls[at : at + _ROWS])]))
 
-    def _line(self, call: Call) -> str:
-        at, _, latency, jitter, template, execution, session, opened = call
-        first = template.first_byte_us
-        return (
-            f"{_id(call)}\t{self._text(at)}+00\t{self._text(at + latency)}+00\t{latency}\t"
-            f"{_NULL if first is None else first + jitter}\t{session if template.read else ''}\t"
-            f"{'t' if opened else 'f'}\t{execution if template.read else ''}\t{_provider_id(call)}\t{template.tail}"
-        )
+
+def _line(own: _Own, tail: object) -> str:
+    request_id, admitted, settled, latency, first, session, opened, execution, provider_id = own
+    return (
+        f"{request_id}\t{admitted}+00\t{settled}+00\t{latency}\t{_NULL if first is None else first}\t{session}\t"
+        f"{'t' if opened else 'f'}\t{execution}\t{provider_id}{tail}"
+    )
 
 
 def _copied(value: object) -> str:

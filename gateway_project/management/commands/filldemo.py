@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from gateway_project.demo.fill import DAYS, FEWEST_DAYS, MOST_DAYS, RECORDS, SEED, fill
-from gateway_project.first_run import prepare
 from gateway_project.preflight import hold_data_dir
 
 
@@ -42,13 +41,12 @@ class Command(BaseCommand):
         (settings.DATA_DIR / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with hold_data_dir():
-                welcome = prepare()
-                if welcome is not None:
-                    self._say(f"Back office: user {welcome.operator}, password {welcome.password}")
-                made = fill(timezone.now(), days=days, records=records, seed=seed, say=self._say)
+                filled = fill(timezone.now(), days=days, records=records, seed=seed, say=self._say)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(str(made))
+        if filled.welcome is not None:
+            self._say(f"Back office: user {filled.welcome.operator}, password {filled.welcome.password}")
+        self.stdout.write(str(filled.records))
 
     def _say(self, text: str) -> None:
         self.stderr.write(text, str)  # in no colour: nothing is wrong
