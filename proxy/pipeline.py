@@ -36,7 +36,7 @@ from proxy.forward import (
 from proxy.limits.memory import MemoryLimits
 from proxy.request import CallRequest, Endpoint, read_call
 from proxy.sse import EventStream, error_event
-from proxy.tokens import count_answer, own_usage, rough_input
+from proxy.tokens import RelayedText, count_answer, own_usage, rough_input
 from proxy.upstream_response import UpstreamError
 from proxy.usage_report import read_usage
 from usage import journal as journal_file
@@ -102,12 +102,12 @@ class Pipeline:
             flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
             try:
                 self._journal.begin(call_id, flight.begin_line())
-            except journal_file.JournalUnavailable as error:
+            except journal_file.JournalUnavailable as unavailable:
                 await self._limits.release(reservation)
                 raise JournalUnavailable(
                     "The gateway cannot put calls on record right now, so it makes none.",
                     headers=((b"retry-after", b"5"),),
-                ) from error
+                ) from unavailable
         except GatewayError as error:
             self.refuse(endpoint, grant, call_id, at, error, call=call, route=route, session=session)
             raise
@@ -181,6 +181,7 @@ class Pipeline:
             raise UpstreamInvalid("The provider's answer is compressed, which was not asked for.")
         call = flight.call
         stream = EventStream(call.endpoint, hide_usage=asks_for_usage(call))
+        flight.relayed = relayed = RelayedText(call)
         failure: GatewayError | None = None
         last = b""
         try:
@@ -190,7 +191,7 @@ class Pipeline:
                     if flight.first_byte_at is None:
                         flight.first_byte_at = self._clock()
                         exchange.start(200, client_headers(answer) + self._headers(flight.id, flight.grant))
-                    flight.relayed.add(events)
+                    relayed.add(events)
                     if stream.done:
                         last = events  # its end goes on record first
                     else:
@@ -220,7 +221,7 @@ class Pipeline:
             return
         outcome = outcomes.INTERRUPTED if shutdown else outcomes.CLIENT_GONE
         status = 200 if exchange.started else ShuttingDown.status if shutdown else 0
-        usage = own_usage(flight.call, flight.relayed.tokens()) if flight.sent else Usage(rough_input(flight.call))
+        usage = own_usage(flight.call, _relayed_tokens(flight)) if flight.sent else Usage(rough_input(flight.call))
         code = ShuttingDown.code if shutdown else None
         await self._settle(flight, Result(outcome, status, usage, estimated=True, code=code))
         if shutdown:
@@ -255,12 +256,16 @@ def _stream_result(flight: Flight, stream: EventStream, failure: GatewayError | 
     return Result(
         outcomes.BROKEN if broken else outcomes.OK,
         200,
-        own_usage(flight.call, flight.relayed.tokens()) if usage is None else usage,
+        own_usage(flight.call, _relayed_tokens(flight)) if usage is None else usage,
         estimated=usage is None,
         code=failure.code if failure is not None else "provider_error_event" if stream.failed else None,
         model=stream.model,
         service_tier=stream.service_tier,
     )
+
+
+def _relayed_tokens(flight: Flight) -> int:
+    return 0 if flight.relayed is None else flight.relayed.tokens()
 
 
 def _text(value: object) -> str | None:
