@@ -1,4 +1,4 @@
-"""Compiles the path of a call to machine code with mypyc: `make native`. The same source runs without it, at half the speed.
+"""Compiles the path of a call to machine code with mypyc: `make native`. The same source runs without it, slower.
 
 What is compiled is what a call passes through, and what it is all typed for; Django's side stays as it is.
 """
