@@ -21,11 +21,11 @@ from proxy.exchange import CLIENT_GONE, NO_BODY, SHUTDOWN, Exchange, HeaderList,
 log = logging.getLogger("gateway.server")
 
 MAX_HEADER_BYTES = 32 * 1024
-HEADER_SECONDS = 10  # slow-loris: the header section must be whole by then
-BODY_SILENCE_SECONDS = 30
-KEEP_ALIVE_SECONDS = 75
-SEND_STALL_SECONDS = 60  # a reader that takes nothing for that long is gone
-LINGER_SECONDS = 2  # after an early refusal, so that the client reads it before the reset
+HEADER_SECONDS = 10.0  # slow-loris: the header section must be whole by then
+BODY_SILENCE_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 75.0
+SEND_STALL_SECONDS = 60.0  # a reader that takes nothing for that long is gone
+LINGER_SECONDS = 2.0  # after an early refusal, so that the client reads it before the reset
 TICK_SECONDS = 0.5  # how exactly all of these are kept
 LINGER_BODY = 64 * 1024  # a refused body up to this size is read to its end and the connection kept
 WRITE_BUFFER = 16 * 1024
