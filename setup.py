@@ -1,6 +1,9 @@
 """Compiles the path of a call to machine code with mypyc: `make native`. The same source runs without it, slower.
 
 What is compiled is what a call passes through, and what it is all typed for; Django's side stays as it is.
+
+One rule for what is compiled, kept by a test: nothing waits inside an `except` or `finally`. mypyc keeps the exception
+being handled by thread and not by coroutine, so another call's exception could be raised where this one goes on.
 """
 
 from pathlib import Path

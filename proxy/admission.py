@@ -48,7 +48,8 @@ class Admission:
         try:
             return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded:
-            await self._loaded()
+            pass
+        await self._loaded()
         try:
             return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded as error:

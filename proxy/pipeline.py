@@ -75,18 +75,25 @@ class Pipeline:
         """Serve one call. Raises GatewayError for whatever ends it before a byte of an answer went out."""
         flight = await self._admit(exchange, endpoint, grant, call_id, at)
         self.in_flight += 1
+        broken: BaseException | None = None
         try:
-            await self._fly(flight, exchange)
-        except asyncio.CancelledError as cancelled:
-            await self._cancelled(flight, exchange, shutdown=cancelled.args == (SHUTDOWN,))
-            raise
-        except GatewayError as error:
-            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, error.status, code=error.code))
-            raise
+            try:
+                await self._fly(flight, exchange)
+            except BaseException as error:
+                broken = error  # what follows may wait, which no handler here does: setup.py
+            if broken is not None:
+                await self._end_broken(flight, exchange, broken)
+                raise broken
         finally:
-            if not flight.settled:  # a fault of ours: the provider may have worked, the client got nothing
-                await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, 500, code=InternalError.code))
             self.in_flight -= 1
+
+    async def _end_broken(self, flight: Flight, exchange: Exchange, broken: BaseException) -> None:
+        if isinstance(broken, asyncio.CancelledError):
+            await self._cancelled(flight, exchange, shutdown=broken.args == (SHUTDOWN,))
+        elif isinstance(broken, GatewayError):
+            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, broken.status, code=broken.code))
+        else:  # a fault of ours: the provider may have worked, the client got nothing
+            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, 500, code=InternalError.code))
 
     # --- read, admit ---
 
@@ -100,14 +107,17 @@ class Pipeline:
             route = self._directory.route(call.model)
             reservation, rough = await self._admission.reserve(call_id, grant, call, route, session)
             flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
+            unwritten: journal_file.JournalUnavailable | None = None
             try:
                 self._journal.begin(call_id, flight.begin_line())
             except journal_file.JournalUnavailable as unavailable:
+                unwritten = unavailable
+            if unwritten is not None:
                 await self._limits.release(reservation)
                 raise JournalUnavailable(
                     "The gateway cannot put calls on record right now, so it makes none.",
                     headers=((b"retry-after", b"5"),),
-                ) from unavailable
+                ) from unwritten
         except GatewayError as error:
             self.refuse(endpoint, grant, call_id, at, error, call=call, route=route, session=session)
             raise

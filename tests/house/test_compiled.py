@@ -1,3 +1,4 @@
+import ast
 import os
 from pathlib import Path
 
@@ -5,6 +6,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from gateway_project.native import check_compiled
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 
 
 @pytest.fixture
@@ -32,3 +36,18 @@ def test_machine_code_of_a_module_that_is_gone_stops_the_start_too(compiled: Pat
     compiled.unlink()
     with pytest.raises(ImproperlyConfigured, match="'make pure'"):
         check_compiled(compiled.parents[2])
+
+
+def waits_in_handlers(source: str) -> list[int]:
+    """The lines on which something waits while an exception may be being handled."""
+    tries = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Try)]
+    handling = [line for node in tries for line in (*node.handlers, *node.finalbody)]
+    return [inner.lineno for line in handling for inner in ast.walk(line) if isinstance(inner, WAITS)]
+
+
+def test_nothing_on_the_path_of_a_call_waits_while_it_handles_an_exception() -> None:
+    both = "async def f():\n try:\n  g()\n except OSError:\n  await h()\n finally:\n  await i()"
+    assert waits_in_handlers(both) == [5, 7]
+    path = [*ROOT.glob("proxy/**/*.py"), ROOT / "usage/journal.py"]
+    assert len(path) > 20
+    assert {module.name: found for module in path if (found := waits_in_handlers(module.read_text()))} == {}
