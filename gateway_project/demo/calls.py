@@ -280,8 +280,8 @@ def _workflows(rng: Random, party: Party, world: World) -> list[Workflow]:
                 model=model,
                 endpoint=endpoint,
                 stream=not embeds and rng.random() < (0.7 if shape.users else 0.25),
-                input_tokens=int(rng.lognormvariate(6.6, 0.8)),
-                output_tokens=int(rng.lognormvariate(5.1, 0.6)),
+                input_tokens=int(rng.lognormvariate(7.6, 0.8)),
+                output_tokens=int(rng.lognormvariate(5.6, 0.6)),
                 cached=rng.uniform(0.4, 0.9) if not embeds and rng.random() < 0.6 else 0.0,
                 steps=rng.choice((1, 1, 2, 2, 3, 4)),
             )

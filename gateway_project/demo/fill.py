@@ -126,14 +126,15 @@ def fill(
         with alone(), _no_garbage(), transaction.atomic():
             welcome = prepare()
             there_is = world.build(now, days)
-            records_go = store()
-            calls = Calls(there_is, now, days, records, seed, records_go.encode)
+            target = store()
+            calls = Calls(there_is, now, days, records, seed, target.encode)
             ledger, client_of = _Ledger(), {key.id: party.client.pk for party in there_is.parties for key in party.keys}
             for number, (day, of_day) in enumerate(calls.by_day()):
-                records_go.write(of_day)
+                target.write(of_day)
                 ledger.count(day, of_day, client_of)
                 if number % (days // 5) == 0 and number:
                     say(f"{ledger.records:,} records, up to {day:%Y-%m-%d} ...")
+            target.check()
             _set_limits(there_is.parties, calls, ledger, now)
             _set_uses(ledger)
     except OperationalError as error:

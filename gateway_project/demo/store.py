@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
+from django.db.models import CheckConstraint, Q
 
 from gateway_project.demo.calls import SECOND, Call
 from gateway_project.demo.fates import FIXED
@@ -20,7 +21,7 @@ _TIMES: Final = [
     f" {hour:02}:{minute:02}:{second:02}." for hour in range(24) for minute in range(60) for second in range(60)
 ]
 _SECONDS_OF_DAY: Final = len(_TIMES)
-_ROWS: Final = 20_000  # at a time
+_ROWS: Final = 10_000  # at a time
 _LOW_128: Final = (1 << 128) - 1
 _NULL: Final = "\\N"
 _SPREAD: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835  # odd: makes 128 bits that look random of 74
@@ -34,6 +35,9 @@ class Store(Protocol):
 
     def write(self, calls: Sequence[Call]) -> None:
         """Write the records of `calls`."""
+
+    def check(self) -> None:
+        """Raise IntegrityError unless all records keep the constraints of their table. To be called last."""
 
 
 def store() -> Store:
@@ -128,9 +132,17 @@ class _SQLiteStore:
     def write(self, calls: Sequence[Call]) -> None:
         # The driver's own cursor: with DEBUG on, Django's would keep every statement.
         with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+            # Row by row they take a third of the time; `check` asks for all of them at once.
+            cursor.execute("PRAGMA ignore_check_constraints = ON")
             for at in range(0, len(calls), _ROWS):
                 of = self._texts.of(calls[at : at + _ROWS])
                 cursor.executemany(self._sql, [own + cast(tuple[object, ...], tail) for own, tail in of])
+            cursor.execute("PRAGMA ignore_check_constraints = OFF")
+
+    def check(self) -> None:
+        kept = Q(*(one.condition for one in UsageRecord._meta.constraints if isinstance(one, CheckConstraint)))
+        if UsageRecord.objects.filter(~kept).exists():
+            raise IntegrityError("A record breaks a constraint of its table.")
 
 
 class _PostgreSQLStore:
@@ -149,6 +161,9 @@ class _PostgreSQLStore:
         ):
             for at in range(0, len(calls), _ROWS):
                 copy.write("".join([_line(own, tail) for own, tail in self._texts.of(calls[at : at + _ROWS])]))
+
+    def check(self) -> None:
+        """COPY has checked every row."""
 
 
 def _line(own: _Own, tail: object) -> str:
