@@ -12,7 +12,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, PriceVariant, StartDateConstraint, TieredPrices
 from genai_prices.types import Provider as CatalogueProvider
 
-from pricing.models import Model, Price, Provider
+from pricing.models import SHARED, Model, Price, Provider
 from pricing.money import rate_from_million
 from pricing.quotes import DEFAULT_TIER
 
@@ -151,14 +151,14 @@ def install_openai(base_url: str, key: str, now: datetime | None = None) -> Prov
 
     Raises ValidationError for a base URL or key that a provider may not have.
     """
-    existing = Provider.objects.filter(name=OPENAI).first()
+    existing = Provider.objects.filter(name=OPENAI, owner=None).first()
     if existing is not None:
         return existing
     provider = Provider(name=OPENAI, base_url=base_url)
     provider.set_credential(key)
     provider.full_clean()
     provider.save()
-    taken = set(Model.objects.filter(name__in=WELL_KNOWN).values_list("name", flat=True))
+    taken = set(Model.objects.filter(scope=SHARED, name__in=WELL_KNOWN).values_list("name", flat=True))
     models = [Model.objects.create(name=name, provider=provider) for name in WELL_KNOWN if name not in taken]
     sync_prices(models, now or timezone.now())
     return provider
@@ -167,9 +167,9 @@ def install_openai(base_url: str, key: str, now: datetime | None = None) -> Prov
 @transaction.atomic
 def install_sandbox() -> Provider:
     """Make the provider 'sandbox' and its two free models where they are missing."""
-    provider, _ = Provider.objects.get_or_create(name=SANDBOX, defaults={"kind": Provider.Kind.SANDBOX})
+    provider, _ = Provider.objects.get_or_create(name=SANDBOX, owner=None, defaults={"kind": Provider.Kind.SANDBOX})
     for name in (SANDBOX, f"{SANDBOX}-embedding"):  # n8n's embedding node lists only names that contain "embed"
-        Model.objects.get_or_create(name=name, defaults={"provider": provider, "free": True})
+        Model.objects.get_or_create(name=name, scope=SHARED, defaults={"provider": provider, "free": True})
     return provider
 
 
