@@ -20,7 +20,8 @@ _HINT_LENGTH = 4
 _SHORTEST_HINTED = 16  # of a shorter credential the last four would be too much of it
 _SECONDS = [MinValueValidator(1)]
 _OPTIONAL_RATES = ("cached_input", "cache_write", "audio_input", "audio_output")
-_RATES = ("input", "output", *_OPTIONAL_RATES)
+RATES = ("input", "output", *_OPTIONAL_RATES)
+"""The kinds of tokens that have a price of their own."""
 _DECIDES_SCOPE = {"owner", "owner_id", "billed_to_client"}
 _NAME_TAKEN = "There is already a provider of that name."
 SHARED = "shared"
@@ -359,7 +360,7 @@ class Price(models.Model):
                     condition=Q(**{f"{rate}__gte": 0, f"{rate}__lte": DEAREST_RATE})
                     | (Q(**{f"{rate}__isnull": True}) if rate in _OPTIONAL_RATES else Q()),
                 )
-                for rate in _RATES
+                for rate in RATES
             ),
         ]
 
@@ -376,6 +377,12 @@ class Price(models.Model):
         """Delete a price still to come. Raises ValidationError for one in force."""
         self._refuse_in_force()
         return super().delete(*args, **kwargs)
+
+    def effective(self, rate: str) -> int:
+        """Return a rate, picodollars per token: an empty one is that of the whole, input or output."""
+        given: int | None = getattr(self, rate)
+        whole: int = self.output if rate == "audio_output" else self.input
+        return whole if given is None else given
 
     def _refuse_in_force(self) -> None:
         # What the database says counts: this instance may already carry a later date.
