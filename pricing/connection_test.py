@@ -122,6 +122,7 @@ _WORDS: dict[Problem, tuple[str, str]] = {
         "The provider's list of models is longer than the gateway reads.",
         "Calls may work all the same; add the models you need by hand.",
     ),
+    Problem.BUSY: ("Other providers are being tested right now.", "Try again in a few seconds."),
 }
 
 

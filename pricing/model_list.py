@@ -6,6 +6,7 @@ Only addresses that were judged are dialled, nothing is followed, and of what th
 import asyncio
 import re
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ SECONDS = 10.0
 MAX_BYTES = 8 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 MAX_MODELS = 5_000
+_TURNS = threading.BoundedSemaphore(3)  # of a process: providers that hang must not take all threads of the pages
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _ERROR_CODE = re.compile(r"[a-z][a-z_]{2,39}")
 
@@ -65,6 +67,7 @@ class Problem(StrEnum):
     NOT_JSON = auto()
     NO_LIST = auto()
     TOO_LONG = auto()
+    BUSY = auto()
 
 
 class Trouble(Exception):
@@ -90,12 +93,15 @@ def read_model_list(provider: Provider, *, seconds: float = SECONDS, resolver: R
         credential = provider.credential()
     except UnreadableCredential as error:
         raise Trouble(Problem.CREDENTIAL) from error
+    if not _TURNS.acquire(blocking=False):
+        raise Trouble(Problem.BUSY)
     # Its thread is not waited for: a name server that hangs must not hold the page.
     threads = ThreadPoolExecutor(1, "resolve")
     try:
         answer = asyncio.run(_ask(provider, credential, seconds, resolver, threads))
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
+        _TURNS.release()
     _judge(answer, credential)
     return _parse(answer.body)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -182,6 +183,7 @@ class Provider(models.Model):
         self.base_url = self.base_url.strip().rstrip("/")
         if Provider.objects.filter(owner=self.owner_id, name=self.name).exclude(pk=self.pk).exists():
             raise ValidationError({"name": _NAME_TAKEN})
+        self.refuse_to_move_credential()
         if self.pk is not None:
             names = self.models.values("name")
             taken = Model.objects.filter(scope=self.scope, name__in=names).exclude(provider=self)
@@ -194,6 +196,21 @@ class Provider(models.Model):
                 check_base_url(self.base_url)
             except ValidationError as error:
                 raise ValidationError({"base_url": error}) from error
+
+    def refuse_to_move_credential(self) -> None:
+        """Raise ValidationError where the stored key would go to another server than the one it was entered for.
+
+        Else whoever may edit the base URL could have the key sent to a server of their own.
+        """
+        if self.pk is None or not self.credential_encrypted:
+            return
+        before = Provider.objects.filter(pk=self.pk).first()
+        if before is None or before.credential_encrypted != self.credential_encrypted:
+            return
+        if _server(before.base_url) != _server(self.base_url):
+            raise ValidationError(
+                {"base_url": f"Enter the key together with the new address: the stored one is for {before.base_url}."}
+            )
 
     def set_credential(self, plain: str) -> None:
         """Encrypt the provider's API key into this instance (not yet saved); an empty one removes it.
@@ -406,6 +423,11 @@ class ConfigVersion(models.Model):
     def current(cls) -> int:
         """Return the version; 0 where nothing was ever configured."""
         return cls.objects.values_list("version", flat=True).first() or 0
+
+
+def _server(base_url: str) -> tuple[str, str]:
+    parts = urlsplit(base_url.strip().lower())
+    return parts.scheme, parts.netloc
 
 
 def _in_force() -> ValidationError:

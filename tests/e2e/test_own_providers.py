@@ -1,5 +1,6 @@
 """Whose account a call goes to: the client's own, one of its operator's, or the one that all share."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 
 from clients.models import Client
-from tests.callers import Account
+from tests.callers import Account, Reply
 from tests.e2e.conftest import House
 from tests.installation import until
+from tests.stub.behaviour import Behaviour
 from tests.stub.provider import StubProvider
 
 RATES = {"input": 1_000_000, "output": 1_000_000}
@@ -164,3 +166,28 @@ def test_what_is_off_on_a_clients_own_account_is_not_paid_by_another(own: Own) -
     until(lambda: own.goes_to(holder, "gpt-4o-mini") == "404", 1, "the account switched off")
     assert "gpt-4o-mini" not in own.sees(holder)
     assert own.goes_to(holder, "stub-chunks-40") == "shared"
+
+
+def test_an_edit_of_a_provider_does_not_disturb_calls_in_flight(own: Own) -> None:
+    mine = own.house.account(owner_id=own.operator_id)
+    until(lambda: own.goes_to(mine, "of-own") == "own", 2)
+    replies: list[Reply] = []
+    own.stub.clear()
+    own.stub.script(Behaviour(hold=0, input_tokens=3, output_tokens=4))
+    in_flight = threading.Thread(target=lambda: replies.append(mine.call("of-own")))
+    in_flight.start()
+    own.stub.wait_calls(1)
+    with StubProvider() as moved_to:
+        own.python(
+            "from pricing.models import Provider; provider = Provider.objects.get(pk={pk}); "
+            "provider.base_url = {url!r}; provider.idle_timeout = 7; provider.set_credential('sk-another'); "
+            "provider.full_clean(); provider.save()",
+            pk=own.provider_id,
+            url=moved_to.url,
+        )
+        until(lambda: mine.call("of-own").status == 200 and moved_to.calls, 2, "the new address")
+        assert ("authorization", "Bearer sk-another") in moved_to.calls[0].headers
+        own.stub.release()
+        in_flight.join(10)
+    assert replies[0].status == 200
+    assert replies[0].json()["usage"]["completion_tokens"] == 4

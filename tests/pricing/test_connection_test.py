@@ -331,6 +331,19 @@ def test_what_is_no_list_of_models(body: bytes, code: str) -> None:
     assert against(answer(200, body)).code == code
 
 
+def test_tests_that_hang_leave_the_pages_their_threads() -> None:
+    with Server(silence) as server:
+        outcomes: list[Outcome] = []
+        made = provider(server.url())
+        tests = [threading.Thread(target=lambda: outcomes.append(check(made, seconds=2))) for _ in range(5)]
+        for test in tests:
+            test.start()
+        for test in tests:
+            test.join(5)
+    assert sorted(outcome.code for outcome in outcomes) == ["busy"] * 2 + ["slow_answer"] * 3
+    assert check(made, seconds=1).code == "refused", "turns are given back"
+
+
 # --- secrets ---
 
 
