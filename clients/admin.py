@@ -9,16 +9,23 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminSelect2Widget, UnfoldAdminTextInputWidget
 
 from clients.limits import amount_for_input, parse_amount
 from clients.models import Client, Limit, default_time_zone, time_zones
 from clients.onboarding import format_markup, parse_markup
+from clients.team_admin import TeamAdmin
+
+__all__ = ["ClientAdmin", "ClientForm", "LimitForm", "LimitInline", "TeamAdmin"]  # those of Django's discovery
 
 
 class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
     """A limit whose amount is entered as people say it: credits in USD, all others as a count."""
 
-    amount = forms.CharField(max_length=60, help_text="Credits in USD, all others as a whole number.")
+    amount = forms.CharField(
+        max_length=60, widget=UnfoldAdminTextInputWidget, help_text="Credits in USD, all others as a whole number."
+    )
 
     class Meta:
         model = Limit
@@ -40,7 +47,7 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the st
         return data
 
 
-class LimitInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+class LimitInline(TabularInline):  # type: ignore[misc]  # unfold ships no types
     """The limits of a client."""
 
     model = Limit
@@ -61,12 +68,14 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     markup_bp = forms.CharField(
         max_length=12,
         initial="0",
+        widget=UnfoldAdminTextInputWidget,
         label="Markup (%)",
         help_text="On top of what the provider takes: 25 charges a quarter more, -10 a tenth less.",
     )
     time_zone = forms.ChoiceField(
         choices=lambda: [(name, name) for name in sorted(time_zones())],
         initial=default_time_zone,
+        widget=UnfoldAdminSelect2Widget,
         help_text="Days and longer cycles follow the calendar there.",
     )
 
@@ -96,7 +105,7 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 
 
 @admin.register(Client)
-class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     """Clients; a client with keys or usage is archived, never deleted."""
 
     form = ClientForm
@@ -114,11 +123,12 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         """Fetch the limits of the whole page at once."""
-        return super().get_queryset(request).prefetch_related("limits")
+        clients: QuerySet[Client] = super().get_queryset(request)
+        return clients.prefetch_related("limits")
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out deletion in bulk: Django would read all usage of the selected clients to list it."""
-        actions = super().get_actions(request)
+        actions: dict[str, Any] = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions
 
@@ -134,7 +144,8 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the
                 "its calls are refused from then on.",
             )
             return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
-        return super().delete_view(request, object_id, extra_context)
+        answer: HttpResponse = super().delete_view(request, object_id, extra_context)
+        return answer
 
     @admin.display(description="limits")
     def limits_shown(self, client: Client) -> str:

@@ -174,3 +174,39 @@ class Limit(models.Model):
 
     def __str__(self) -> str:
         return f"{format_amount(self.metric, self.amount)} {self.get_cycle_display()}"
+
+
+class Membership(models.Model):
+    """What a person is in the back office. Superusers are owners, with or without one of these; see clients.access."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        OPERATOR = "operator", "Operator"
+        FINANCE = "finance", "Finance"
+        VIEWER = "viewer", "Viewer"
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, related_name="membership")
+    role = models.CharField(max_length=10, choices=Role)
+    all_clients = models.BooleanField(
+        default=False, help_text="An operator works with the clients of every operator, not only with his own."
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[check_time_zone],
+        help_text="Times are shown in it; without one, in the installation's.",
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(role__in=["owner", "operator", "finance", "viewer"]), name="membership_role_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(all_clients=False) | models.Q(role="operator"),
+                name="membership_all_clients_of_operators",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.get_role_display()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import environ
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
 from gateway_project.secrets import load_or_create
@@ -103,12 +104,16 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="gateway@localhost")
 
 INSTALLED_APPS = [
     "gateway_project",  # first: its runserver replaces Django's
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # its templates come before Django's; the site is ours
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "gateway_project.apps.BackOfficeConfig",  # django.contrib.admin with our site
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "csp",
     "allauth",
     "allauth.account",
     "pricing",
@@ -126,6 +131,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]
 TEMPLATES = [
@@ -138,6 +144,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "gateway_project.navigation.frame",
             ]
         },
     }
@@ -174,6 +181,7 @@ else:
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
+    "clients.access.RoleBackend",  # what a role may do; it signs nobody in
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{_name}"}
@@ -192,6 +200,43 @@ ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an operator vouches for the address by making the user
 ACCOUNT_SESSION_REMEMBER = None  # the form asks
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
+
+# --- back office ----------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "LLM gateway",
+    "SITE_HEADER": "LLM gateway",
+    "SITE_SYMBOL": "hub",  # of Material Symbols, which unfold brings along
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.navigation.favicon"}],
+    "SITE_URL": None,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "6px",
+    "COLORS": {  # a blue of which white text on 600, and 500 on the dark ground, can be read
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#5b9bf8",
+            "600": "#2563eb",
+            "700": "#1d4ed8",
+            "800": "#1e40af",
+            "900": "#1e3a8a",
+            "950": "#172554",
+        },
+        "font": {
+            "subtle-light": "var(--color-base-600)",
+            "subtle-dark": "var(--color-base-300)",
+            "default-light": "var(--color-base-700)",
+            "default-dark": "var(--color-base-300)",
+            "important-light": "var(--color-base-900)",
+            "important-dark": "var(--color-base-100)",
+        },
+    },
+    "ACCOUNT": {"navigation": "gateway_project.navigation.account"},
+    "SIDEBAR": {"show_search": True, "command_search": True, "navigation": "gateway_project.navigation.sidebar"},
+}
 
 # --- data plane -----------------------------------------------------------------------------------------------------
 
@@ -253,6 +298,19 @@ SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        # unfold's Alpine compiles what its templates say in attributes; no script stands in a page itself
+        "script-src": [SELF, UNSAFE_EVAL],
+        "style-src": [SELF, UNSAFE_INLINE],  # unfold sets its colours, and widths of bars, in the page
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
 # HSTS preload speaks for the whole registered domain, which is not this installation's to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 

@@ -18,7 +18,10 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from clients import access
 from clients.admin import ClientAdmin
 from clients.models import Client
 from keys import lifecycle
@@ -31,15 +34,27 @@ WAITING = "keys_to_show"
 
 
 class IssueForm(forms.Form):
-    """What a new key is for, and how long it lasts."""
+    """What a new key is for, and how long it lasts; `user` chooses among the clients that he may change."""
 
-    client = forms.ModelChoiceField(Client.objects.exclude(status=Client.Status.INACTIVE))
+    client = forms.ModelChoiceField(Client.objects.none(), widget=UnfoldAdminSelectWidget)
     name = forms.CharField(
-        max_length=200, required=False, help_text="What it is used for, such as the n8n instance that will hold it."
+        max_length=200,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="What it is used for, such as the n8n instance that will hold it.",
     )
     expires_in = forms.CharField(
-        max_length=20, required=False, label="Lasts", help_text="Such as 12h, 30d or 8w. Leave empty for ever."
+        max_length=20,
+        required=False,
+        label="Lasts",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Such as 12h, 30d or 8w. Leave empty for ever.",
     )
+
+    def __init__(self, *args: Any, user: access.Person, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        open_clients = Client.objects.exclude(status=Client.Status.INACTIVE)
+        self.fields["client"].queryset = access.visible(user, open_clients, "change")  # type: ignore[attr-defined]
 
     def clean_expires_in(self) -> object:
         """Return the time, or None for ever."""
@@ -59,13 +74,14 @@ class RegenerateForm(forms.Form):
             ("7d", "works for 7 days more"),
         ],
         coerce=lifecycle.parse_duration,
+        widget=UnfoldAdminRadioSelectWidget,
     )
 
 
 class RevokeForm(forms.Form):
     """Why a key ends."""
 
-    reason = forms.CharField(max_length=200, required=False)
+    reason = forms.CharField(max_length=200, required=False, widget=UnfoldAdminTextInputWidget)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -123,7 +139,7 @@ class ShowsUse:
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(ShowsUse, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     """Keys. Only the name can be edited; all else happens through the buttons. Keys are never deleted."""
 
     list_display = ("__str__", "client", "state_shown", "expires_at", "last_used", "calls", "tokens", "charge")
@@ -174,7 +190,7 @@ class APIKeyAdmin(ShowsUse, admin.ModelAdmin):  # type: ignore[type-arg]  # gene
         """Issue a key, then show it once."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        form = IssueForm(_sent(request), initial={"client": request.GET.get("client")})
+        form = IssueForm(_sent(request), initial={"client": request.GET.get("client")}, user=request.user)
         if form.is_valid():
             try:
                 key, plain = lifecycle.issue(**form.cleaned_data)
@@ -236,6 +252,7 @@ class APIKeyAdmin(ShowsUse, admin.ModelAdmin):  # type: ignore[type-arg]  # gene
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "key": key,
+            "original": key,  # of the way back at the top
             "form": form,
             "back": _page("change", key) if key else _page("changelist"),
             **context,
@@ -259,13 +276,14 @@ def _show_once(request: HttpRequest, model_admin: APIKeyAdmin, key_id: int) -> H
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "key": key,
+        "original": key,
         "plain": plain,
         "title": f"New key of {key.client}",
     }
     return TemplateResponse(request, "admin/keys/apikey/show_once.html", context)
 
 
-class KeysOfClient(ShowsUse, admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+class KeysOfClient(ShowsUse, TabularInline):  # type: ignore[misc]  # unfold ships no types
     """The keys of a client, on its page."""
 
     model = APIKey
@@ -277,7 +295,8 @@ class KeysOfClient(ShowsUse, admin.TabularInline):  # type: ignore[type-arg]  # 
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
         """Fetch the use of all keys at once."""
-        return super().get_queryset(request).select_related("use")
+        keys: QuerySet[APIKey] = super().get_queryset(request)
+        return keys.select_related("use")
 
     def has_add_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
         """Keys are issued on a page of their own."""

@@ -1,7 +1,7 @@
 """Admin pages of providers, models and their prices."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -11,6 +11,9 @@ from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.admin import ModelAdmin as BaseAdmin
+from unfold.admin import TabularInline
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
 
 from pricing.models import Model, Price, Provider
 from pricing.money import rate_to_million
@@ -24,10 +27,10 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         label="Credential",
         required=False,
         strip=True,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
         help_text="The provider's API key. Never shown again; leave empty to keep the present one.",
     )
-    remove_credential = forms.BooleanField(required=False)
+    remove_credential = forms.BooleanField(required=False, widget=UnfoldBooleanWidget)
 
     class Meta:
         model = Provider
@@ -58,7 +61,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
 
 
 @admin.register(Provider)
-class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     """Providers, with the last four of their credential."""
 
     form = ProviderForm
@@ -66,6 +69,8 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     list_filter = ("enabled", "kind")
     search_fields = ("name", "base_url")
     readonly_fields = ("credential_shown", "created_at")
+    # who only reads learns nothing of a credential, not even its last four
+    needs_permission: ClassVar = {"credential_shown": "pricing.change_provider"}
     fieldsets = (
         (None, {"fields": ("name", "kind", "base_url", "owner", "enabled", "created_at")}),
         ("Credential", {"fields": ("credential_shown", "new_credential", "remove_credential")}),
@@ -83,7 +88,7 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
         return f"…{provider.credential_hint}" if provider.credential_hint else "set"
 
 
-class PriceHistory(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+class PriceHistory(TabularInline):  # type: ignore[misc]  # unfold ships no types
     """All versions of a model's prices, the newest first; nothing here can be changed."""
 
     model = Price
@@ -159,7 +164,7 @@ class NewPriceFormSet(BaseInlineFormSet):  # type: ignore[type-arg]  # generic i
                 )
 
 
-class NewPrices(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+class NewPrices(TabularInline):  # type: ignore[misc]  # unfold ships no types
     """The form that adds a version: a row for 0 tokens, and one for each long-context step."""
 
     model = Price
@@ -171,11 +176,12 @@ class NewPrices(admin.TabularInline):  # type: ignore[type-arg]  # generic in th
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
         """Show none of the existing ones: the history above does."""
-        return super().get_queryset(request).none()
+        prices: QuerySet[Price] = super().get_queryset(request)
+        return prices.none()
 
 
 @admin.register(Model)
-class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     """Models, with the price in force or a warning that there is none."""
 
     list_display = ("name", "provider", "upstream", "enabled", "price_now")
@@ -188,7 +194,8 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         """Fetch the prices of the whole page at once."""
-        return super().get_queryset(request).prefetch_related("prices")
+        models: QuerySet[Model] = super().get_queryset(request)
+        return models.prefetch_related("prices")
 
     @admin.display(description="price (USD per 1M tokens)")
     def price_now(self, model: Model) -> str:
@@ -197,7 +204,9 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
             return "free"
         card = model.rate_card(timezone.now()) if model.pk else None
         if card is None:
-            return format_html('<strong style="color: var(--error-fg)">{}</strong>', "⚠ no price: calls are refused")
+            return format_html(
+                '<strong class="text-red-700 dark:text-red-400">{}</strong>', "⚠ no price: calls are refused"
+            )
         return _summary(card)
 
 

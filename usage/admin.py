@@ -1,13 +1,14 @@
 """Admin pages of usage: to read and search; nobody changes what happened."""
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
 
 from clients.models import Client
 from keys.models import APIKey
@@ -16,7 +17,7 @@ from usage.models import UsageRecord
 
 
 @admin.register(UsageRecord)
-class UsageRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     """Calls, the newest first."""
 
     list_display = (
@@ -39,6 +40,7 @@ class UsageRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
     ordering = ("-admitted_at",)
     show_full_result_count = False  # counting millions of rows is no help to a reader
     list_per_page = 50
+    needs_permission: ClassVar = {"key_hint": "keys.view_apikey"}
     fieldsets = (
         (None, {"fields": ("request_id", "admitted_at", "settled_at", "outcome", "status", "error_code")}),
         ("Whose", {"fields": ("client", "key", "workflow", "execution", "env", "session", "session_opened")}),

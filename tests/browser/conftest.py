@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.contrib.auth import get_user_model
+from pytest_django.live_server_helper import LiveServer
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+
+from tests.browser.operator import PASSWORD, Operator
 
 FLAGS = (
     "--headless=new",
@@ -31,8 +35,15 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         pytest.skip("chromium and chromedriver are not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})  # what the console says
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture
+def operator(browser: webdriver.Chrome, live_server: LiveServer) -> Operator:
+    get_user_model().objects.create_superuser("admin", "admin@example.com", PASSWORD)
+    return Operator(browser, live_server.url)

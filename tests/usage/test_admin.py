@@ -101,6 +101,6 @@ def test_the_list_asks_the_database_no_more_for_more_rows(admin_client, records,
         admin_client.get(reverse(LIST))
 
 
-def test_not_without_permission(client, django_user_model, records):
+def test_not_without_a_role(client, django_user_model, records):
     client.force_login(django_user_model.objects.create_user("staff", password="x", is_staff=True))
-    assert client.get(reverse(LIST)).status_code == 403
+    assert client.get(reverse(LIST), follow=True).status_code == 403

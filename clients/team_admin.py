@@ -1,0 +1,136 @@
+"""Admin pages of the people who work here: who they are, and what they may do."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanWidget
+
+from clients import access
+from clients.access import Role
+
+admin.site.unregister(User)  # Django's page, with permissions one by one
+
+
+class RoleFields(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
+    """The role of a person, and how far it reaches."""
+
+    role = forms.ChoiceField(
+        choices=Role.choices,
+        initial=Role.OPERATOR,
+        widget=UnfoldAdminSelectWidget,
+        help_text="Owners may do all; operators work with clients, their keys and usage; finance reads all but keys; "
+        "viewers read clients and usage.",
+    )
+    all_clients = forms.BooleanField(
+        label="All clients",
+        required=False,
+        widget=UnfoldBooleanWidget,
+        help_text="An operator works with the clients of every operator, not only with his own.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            membership = getattr(self.instance, "membership", None)
+            self.initial["role"] = access.role_of(self.instance) or (membership.role if membership else "")
+            self.initial["all_clients"] = bool(membership and membership.all_clients)
+
+    def clean(self) -> dict[str, Any]:
+        """Keep an owner who can sign in."""
+        data = super().clean() or self.cleaned_data
+        active = data.get("is_active", True)
+        if self.instance.pk and (data.get("role") != Role.OWNER or not active):
+            with transaction.atomic():
+                access.keep_an_owner(self.instance)
+        return data
+
+
+class PersonForm(RoleFields):
+    """A person who is here already."""
+
+    class Meta:
+        model = User
+        fields = ("username", "first_name", "last_name", "email", "is_active")
+
+
+class NewPersonForm(RoleFields, UserCreationForm):  # type: ignore[misc]  # unfold ships no types
+    """A person who comes in."""
+
+    class Meta:
+        model = User
+        fields = ("username", "email")
+
+    def clean_email(self) -> str:
+        """Return the address; two people with one could not both sign in by it."""
+        email: str = self.cleaned_data["email"]
+        if email and User.objects.filter(email__iexact=email).exists():
+            raise ValidationError("Somebody else has this address.")
+        return email
+
+
+@admin.register(User)
+class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfold ships no types
+    """The team. Nobody is deleted, because the audit log names them: people who leave are made inactive."""
+
+    form = PersonForm
+    add_form = NewPersonForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "name", "email", "role_shown", "clients_shown", "is_active", "last_login")
+    list_filter = ("is_active",)
+    list_select_related = ("membership",)
+    search_fields = ("username", "first_name", "last_name", "email")
+    ordering = ("username",)
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ()
+    fieldsets = (
+        (None, {"fields": ("username", "first_name", "last_name", "email")}),
+        ("Rights", {"fields": ("role", "all_clients", "is_active")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = (
+        (None, {"fields": ("username", "email", "password1", "password2")}),
+        ("Rights", {"fields": ("role", "all_clients")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """Fetch the roles of the whole page at once."""
+        people: QuerySet[User] = super().get_queryset(request)
+        return people.select_related("membership")
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """People stay on record."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Save the person with the role."""
+        super().save_model(request, obj, form, change)
+        if "role" in form.cleaned_data:
+            access.set_role(obj, Role(form.cleaned_data["role"]), all_clients=form.cleaned_data["all_clients"])
+
+    @admin.display(description="name")
+    def name(self, user: User) -> str:
+        """Return the full name."""
+        return user.get_full_name() or "–"
+
+    @admin.display(description="role")
+    def role_shown(self, user: User) -> str:
+        """Return what the person may do here."""
+        role = access.role_of(user)
+        return role.label if role else "none"
+
+    @admin.display(description="clients")
+    def clients_shown(self, user: User) -> str:
+        """Return which clients the person works with or reads."""
+        role = access.role_of(user)
+        if role is None:
+            return "–"
+        return "own" if role is Role.OPERATOR and not user.membership.all_clients else "all"

@@ -1,0 +1,74 @@
+"""The back office's sidebar and account menu, in users' words."""
+
+from typing import Any, Final, NamedTuple
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+
+
+class Entry(NamedTuple):
+    """A line of the sidebar: shown where its page exists, to those with its permission."""
+
+    title: str
+    icon: str  # of Material Symbols
+    page: str  # name of a URL
+    permission: str | None = None
+
+
+SIDEBAR: Final = [
+    [
+        Entry("Home", "home", "admin:index"),
+        Entry("Clients", "groups", "admin:clients_client_changelist", "clients.view_client"),
+        Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
+        Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),
+    ],
+    [
+        Entry("Models & prices", "sell", "admin:pricing_model_changelist", "pricing.view_model"),
+        Entry("Providers", "cloud", "admin:pricing_provider_changelist", "pricing.view_provider"),
+        Entry("Plans", "layers", "admin:clients_plan_changelist", "clients.view_plan"),
+    ],
+    [
+        Entry("Team", "badge", "admin:auth_user_changelist", "auth.view_user"),
+        Entry("Audit log", "history", "admin:auditlog_logentry_changelist", "auditlog.view_logentry"),
+        Entry("Settings", "settings", "admin:settings"),
+    ],
+]
+"""Groups of entries."""
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the sidebar for whoever asks, as unfold wants it."""
+    groups: list[dict[str, Any]] = []
+    for entries in SIDEBAR:
+        items = [
+            {"title": entry.title, "icon": entry.icon, "link": link}
+            for entry in entries
+            if (link := _link(entry.page)) and (entry.permission is None or request.user.has_perm(entry.permission))
+        ]
+        groups.append({"separator": bool(groups), "items": items})
+    return [group for group in groups if group["items"]]
+
+
+def account(request: HttpRequest) -> list[dict[str, str]]:
+    """Return the links of the menu behind the user's name."""
+    pages = [("Change password", "account_change_password")]
+    return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]
+
+
+def favicon(request: HttpRequest) -> str:
+    """Return where the picture for the browser's tab is."""
+    return static("gateway_project/favicon.svg")
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """Give pages outside the admin, which are the sign-in's, what its frame needs. A context processor."""
+    return admin.site.each_context(request) if request.path.startswith("/accounts/") else {}
+
+
+def _link(page: str) -> str | None:
+    try:
+        return reverse(page)
+    except NoReverseMatch:
+        return None

@@ -1,0 +1,84 @@
+"""The frame of the back office in a real browser: its policy is kept, and people with weak eyes can use it."""
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from clients.onboarding import create_client
+from keys.lifecycle import issue
+from tests.browser.axe import assert_usable, findings
+from tests.browser.operator import Operator, sign_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGES = {
+    "index": "/admin/",
+    "clients": "/admin/clients/client/",
+    "client": "/admin/clients/client/{client}/change/",
+    "keys": "/admin/keys/apikey/",
+    "key": "/admin/keys/apikey/{key}/change/",
+    "key-issue": "/admin/keys/apikey/add/?client={client}",
+    "key-regenerate": "/admin/keys/apikey/{key}/regenerate/",
+    "key-revoke": "/admin/keys/apikey/{key}/revoke/",
+    "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
+    "team": "/admin/auth/user/",
+    "password": "/accounts/password/change/",
+    "sign-out": "/accounts/logout/",
+}
+
+
+def complaints(browser: webdriver.Chrome) -> list[str]:
+    """What the console has said since it was last asked: errors, the policy's refusals among them."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, width: int) -> None:
+    browser = operator.browser
+    # The window of headless Chromium is never narrower than 500
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    client = create_client("Dental Clinic", ["credits=25/month"])
+    key, _ = issue(client, "their n8n")
+    operator.opens("/accounts/login/")
+    browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
+    browser.refresh()
+    operator.takes_a_picture(f"sign-in-{theme}-{width}")
+    assert_usable(browser)
+    sign_in(operator)
+    wrong = []
+    for name, path in PAGES.items():
+        operator.opens(path.format(client=client.pk, key=key.pk))
+        operator.takes_a_picture(f"{name}-{theme}-{width}")
+        if browser.execute_script("return document.documentElement.scrollWidth > window.innerWidth"):
+            wrong.append(f"{name}: is wider than {width} pixels")
+        wrong += [f"{name}: {found}" for found in findings(browser)]
+        assert browser.execute_script("return document.documentElement.classList.contains('dark')") is (theme == "dark")
+    assert not wrong, "\n".join(wrong)
+    assert complaints(browser) == []
+
+
+def test_a_script_in_a_page_does_not_run(operator: Operator) -> None:
+    sign_in(operator)
+    browser = operator.browser
+    assert complaints(browser) == []
+    browser.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.ran = true'; document.body.append(s)"
+    )
+    assert browser.execute_script("return window.ran") is None
+    assert any("Content Security Policy" in line for line in complaints(browser))
+
+
+def test_the_search_box_finds_a_client_by_keyboard(operator: Operator) -> None:
+    create_client("Dental Clinic")
+    sign_in(operator)
+    browser = operator.browser
+    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.CONTROL, "k")
+    box = browser.find_element(By.ID, "search-input-command")
+    WebDriverWait(browser, 10).until(lambda _: box.is_displayed())
+    box.send_keys("dental")
+    WebDriverWait(browser, 10).until(lambda _: "Dental Clinic" in operator.sees)
+    assert_usable(browser)

@@ -1,0 +1,277 @@
+"""Every page of the back office, asked for by everybody, for what is theirs and what is not.
+
+A page that this list does not know fails the test: say here who may see it.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Model as Row
+from django.test import Client as Browser
+from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
+from django.utils import timezone
+
+from clients.access import Role, set_role
+from clients.models import Client
+from clients.onboarding import create_client
+from keys.lifecycle import issue
+from pricing.models import Model, Provider
+from usage.models import UsageRecord
+
+pytestmark = pytest.mark.django_db
+
+PEOPLE = ("owner", "operator", "operator of all", "finance", "viewer", "without a role", "stranger")
+OUT = {"without a role", "stranger"}
+OPERATORS = {"operator", "operator of all"}
+ALL = set(PEOPLE) - OUT
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Who reads and changes a kind of object, and which of its standard pages nobody has."""
+
+    reads: set[str]
+    writes: set[str]
+    whose: str = ""  # "client": foreign to operators without a grant; "provider": foreign to all operators
+    nobody: set[str] = field(default_factory=set)
+
+
+KINDS = {
+    "clients_client": Kind(ALL, {"owner"} | OPERATORS, "client"),
+    "keys_apikey": Kind({"owner"} | OPERATORS, {"owner"} | OPERATORS, "client", {"delete"}),
+    "usage_usagerecord": Kind(ALL, set(), "client"),
+    "pricing_provider": Kind({"owner", "finance"} | OPERATORS, {"owner"} | OPERATORS, "provider"),
+    "pricing_model": Kind(ALL, {"owner"} | OPERATORS, "provider"),
+    "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
+}
+# Further pages of one object: who may do what they do.
+OBJECT_PAGES = {
+    "keys_apikey_regenerate": ("keys_apikey", "change"),
+    "keys_apikey_revoke": ("keys_apikey", "change"),
+    "keys_apikey_show_once": ("keys_apikey", "view"),
+    "auth_user_password_change": ("auth_user", "change"),
+}
+# Pages of no object: everybody with a role gets them, scoped where they hold anything.
+SITE_PAGES = {"index", "search", "jsi18n", "autocomplete", "password_change", "password_change_done", "app_list"}
+SIGN_IN_PAGES = {"login", "logout"}
+STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
+
+
+def admin_url_names() -> Iterator[str | None]:
+    def walk(patterns: list[Any]) -> Iterator[URLPattern]:
+        for pattern in patterns:
+            yield from walk(pattern.url_patterns) if isinstance(pattern, URLResolver) else [pattern]
+
+    for pattern in walk(admin.site.get_urls()):
+        if pattern.name is None:  # Django's old addresses, and its 404 for the rest
+            assert str(pattern.pattern) in {"(?P<url>.*)$", "<path:object_id>/"}, pattern
+        else:
+            yield pattern.name
+
+
+NAMES = sorted(set(admin_url_names()))
+
+
+def kind_of(name: str) -> tuple[str, str] | None:
+    if name in OBJECT_PAGES:
+        return OBJECT_PAGES[name]
+    kind, _, page = name.rpartition("_")
+    return (kind, STANDARD[page]) if kind in KINDS and page in STANDARD else None
+
+
+def test_every_page_is_known() -> None:
+    unknown = {name for name in NAMES if kind_of(name) is None} - SITE_PAGES - SIGN_IN_PAGES
+    assert not unknown, f"say in {__name__} who may see {unknown}"
+
+
+class Agency:
+    """Two operators with a client, a key, a call, a provider and a model each, and a reader of every role."""
+
+    def __init__(self) -> None:
+        self.people = {name: User.objects.create_user(name.replace(" ", "-")) for name in PEOPLE if name != "stranger"}
+        for name, role in (("owner", Role.OWNER), ("finance", Role.FINANCE), ("viewer", Role.VIEWER)):
+            set_role(self.people[name], role)
+        set_role(self.people["operator"], Role.OPERATOR)
+        set_role(self.people["operator of all"], Role.OPERATOR, all_clients=True)
+        User.objects.filter(username="without-a-role").update(is_staff=True)
+        self.other = User.objects.create_user("other")
+        set_role(self.other, Role.OPERATOR)
+
+    def objects_of(self, owner: User) -> dict[str, Row]:
+        client = create_client(f"Client of {owner}", owner=owner)
+        provider = Provider.objects.create(name=f"Provider of {owner}", kind="sandbox", owner=owner)
+        model = Model.objects.create(name=f"model-of-{owner.pk}", provider=provider)
+        key, _ = issue(client, f"Key of {owner}")
+        now = timezone.now()
+        counts = {f.name: 0 for f in UsageRecord._meta.fields if f.name.endswith(("_tokens", "_us", "cost", "charge"))}
+        record = UsageRecord.objects.create(
+            **counts | {"first_byte_us": None},
+            request_id=uuid.uuid4(),
+            client=client,
+            key=key,
+            provider=provider,
+            model=model,
+            admitted_at=now,
+            settled_at=now,
+            outcome="ok",
+            status=200,
+            stream=False,
+            estimated=False,
+            session_opened=False,
+        )
+        return {
+            "clients_client": client,
+            "keys_apikey": key,
+            "usage_usagerecord": record,
+            "pricing_provider": provider,
+            "pricing_model": model,
+            "auth_user": owner,
+        }
+
+    def browser_of(self, person: str) -> Browser:
+        browser = Browser()
+        if person != "stranger":
+            browser.force_login(User.objects.get(pk=self.people[person].pk))
+        return browser
+
+
+def foreign(person: str, kind: Kind) -> bool:
+    return (kind.whose == "client" and person == "operator") or (kind.whose == "provider" and person in OPERATORS)
+
+
+def address(name: str, row: Row) -> str:
+    try:
+        return reverse(f"admin:{name}")
+    except NoReverseMatch:
+        return reverse(f"admin:{name}", args=[row.pk])
+
+
+def expected(person: str, name: str, *, own: bool, about_a_row: bool) -> set[int]:
+    kind_name, act = kind_of(name) or ("", "")
+    kind = KINDS[kind_name]
+    if person in OUT:
+        return {302}
+    if person not in kind.reads:
+        return {403, 404} if about_a_row else {403}
+    if about_a_row and not own and foreign(person, kind):
+        return {404}
+    may = act == "view" or (person in kind.writes and act not in kind.nobody)
+    return {200, 302} if may else {403}
+
+
+def state() -> list[Any]:
+    models = (Client, Provider, Model, UsageRecord, User)
+    return [list(model.objects.order_by("pk").values()) for model in models]
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+@pytest.mark.parametrize("name", [name for name in NAMES if kind_of(name)])
+def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
+    agency = Agency()
+    everyone = agency.objects_of(agency.other)
+    theirs = agency.objects_of(agency.people[person]) if person in OPERATORS else everyone
+    browser = agency.browser_of(person)
+    kind, act = kind_of(name) or ("", "")
+    for rows, own in ((theirs, True), (everyone, person not in OPERATORS)):
+        url = address(name, rows[kind])
+        about_a_row = str(rows[kind].pk) in url.split("/")
+        allowed = expected(person, name, own=own, about_a_row=about_a_row)
+        answer = browser.get(url)
+        assert answer.status_code in allowed, (url, own)
+        if person in OUT:
+            assert answer.headers["location"].startswith("/admin/login/")
+        if 404 in allowed or 403 in allowed:
+            before = state()
+            sent = browser.post(url, {"post": "yes", "grace": "0", "name": "changed", "action": "delete_selected"})
+            assert sent.status_code in allowed | {405}, (url, own)
+            assert state() == before
+    if person in ALL and act == "view" and not about_a_row and person in KINDS[kind].reads:
+        listed = {row.pk for row in answer.context["cl"].queryset}
+        assert (everyone[kind].pk in listed) is (not foreign(person, KINDS[kind]))
+
+
+@pytest.mark.parametrize("person", sorted(OPERATORS))
+def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
+    agency = Agency()
+    foreign_rows = agency.objects_of(agency.other)
+    own = agency.objects_of(agency.people[person])
+    browser = agency.browser_of(person)
+    browser.post(
+        reverse("admin:pricing_model_add"), {"name": "smuggled", "provider": foreign_rows["pricing_provider"].pk}
+    )
+    assert not Model.objects.filter(name="smuggled").exists()
+    formsets = {f"{prefix}-{name}": 0 for prefix in ("limits", "keys") for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
+    client = own["clients_client"]
+    sent = {
+        "name": "Renamed",
+        "status": "active",
+        "time_zone": "UTC",
+        "cycle_start_day": 1,
+        "markup_bp": "0",
+        "owner": agency.other.pk,
+    }
+    answer = browser.post(reverse("admin:clients_client_change", args=[client.pk]), sent | formsets)
+    assert answer.status_code == 302
+    client.refresh_from_db()
+    assert (client.name, client.owner) == ("Renamed", agency.people[person])
+    browser.post(reverse("admin:clients_client_add"), sent | formsets | {"name": "New"})
+    assert Client.objects.get(name="New").owner == agency.people[person]
+    if person == "operator":
+        browser.post(
+            reverse("admin:keys_apikey_add"), {"client": foreign_rows["clients_client"].pk, "name": "smuggled"}
+        )
+        assert foreign_rows["clients_client"].keys.filter(name="smuggled").count() == 0
+
+
+@pytest.mark.parametrize("person", sorted(ALL))
+def test_search_choices_and_filters_hold_nothing_foreign(person: str) -> None:
+    agency = Agency()
+    rows = agency.objects_of(agency.other)
+    browser = agency.browser_of(person)
+    pages = [reverse("admin:search") + f"?extended=1&s={word}" for word in ("other", str(rows["usage_usagerecord"].pk))]
+    pages += [reverse("admin:search") + "?s=other"]
+    pages += [reverse(f"admin:{kind}_changelist") for kind, about in KINDS.items() if person in about.reads]
+    pages += [reverse(f"admin:{kind}_add") for kind, about in KINDS.items() if person in about.writes]
+    for page in pages:
+        answer = browser.get(page)
+        assert answer.status_code in {200, 403}
+        text = answer.content.decode()
+        if person == "operator":
+            assert "Client of other" not in text, page
+            assert str(rows["usage_usagerecord"].pk) not in text.replace(page, ""), page
+        if person in OPERATORS:
+            assert "Provider of other" not in text, page
+        if person in {"finance", "viewer"}:
+            assert rows["keys_apikey"].hint not in text, page
+
+
+@pytest.mark.parametrize("person", ["finance", "viewer"])
+def test_readers_meet_no_hint_of_a_key(person: str) -> None:
+    agency = Agency()
+    rows = agency.objects_of(agency.other)
+    provider = rows["pricing_provider"]
+    provider.set_credential("sk-0123456789abcdefghWXYZ")
+    provider.save()
+    browser = agency.browser_of(person)
+    for kind, about in KINDS.items():
+        if person in about.reads:
+            text = browser.get(reverse(f"admin:{kind}_change", args=[rows[kind].pk])).content.decode()
+            assert rows["keys_apikey"].hint not in text
+            assert "WXYZ" not in text
+    guess = reverse("admin:pricing_provider_changelist") + "?credential_hint__startswith=W"
+    assert browser.get(guess, follow=True).status_code in {400, 403}
+
+
+def test_models_of_which_nobody_said_who_sees_them_are_not_registered() -> None:
+    from django.contrib.auth.models import Group
+    from django.contrib.sessions.models import Session
+    from django.core.exceptions import ImproperlyConfigured
+
+    with pytest.raises(ImproperlyConfigured, match="who sees"):
+        admin.site.register(Session)
+    assert not admin.site.is_registered(Group)
