@@ -6,12 +6,12 @@ PY := .venv/bin/python
 DEPLOYED := PUBLIC_URL=https://gateway.example.com TRUSTED_PROXIES=127.0.0.1/32
 
 # Checks and tests have a DATA_DIR of their own: they leave the installation in ./data alone.
-lint test: export DATA_DIR := $(CURDIR)/.venv/data-of-checks
+lint test test-native: export DATA_DIR := $(CURDIR)/.venv/data-of-checks
 
-.PHONY: help run test check lint bench requirements
+.PHONY: help run test check lint native pure test-native bench requirements
 
 help:  ## list what there is to make
-	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.installed  ## install what is missing, migrate, start everything on http://127.0.0.1:8000
 	@exec $(PY) manage.py start
@@ -29,7 +29,20 @@ lint: .venv/.installed-dev  ## everything of `check` but the tests
 	$(PY) manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(PY) manage.py check --deploy --fail-level WARNING
 
-bench: .venv/.installed-dev  ## measure what the README claims
+native: pure .venv/.installed-dev  ## compile the path of a call to machine code; needs gcc and Python's headers
+	@command -v gcc >/dev/null || { echo "No C compiler; on Debian: apt install gcc python3-dev" >&2; exit 1; }
+	@echo "Compiling the path of a call ..."
+	@$(PY) setup.py --quiet build_ext --inplace
+
+pure:  ## remove what 'make native' made; the same source runs without it
+	@find . -path ./.venv -prune -o -name '*.so' -exec rm {} +
+	@rm -rf build
+
+# What was compiled checks types as it runs, so the same tests must pass on it; what it does not touch is not run again.
+test-native: native  ## the tests of the path of a call, on machine code
+	$(PY) -m pytest -n 2 --dist loadgroup tests/proxy tests/usage tests/e2e tests/faults
+
+bench: native  ## measure what the README claims
 	$(PY) -m bench
 
 # For 3.11.0 on: Debian has 3.11.2, and packages differ in what they need from 3.11.3.

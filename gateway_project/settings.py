@@ -14,9 +14,11 @@ import environ
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
+from gateway_project.native import check_compiled
 from gateway_project.secrets import load_or_create
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+check_compiled(BASE_DIR)
 env = environ.Env()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")

@@ -18,13 +18,16 @@ from proxy.tokens import count_input, rough_input, rough_output
 
 log = logging.getLogger("gateway.admission")
 
+_KEYED = hashlib.blake2b(key=settings.SESSION_DIGEST_KEY, digest_size=16)
+
 
 def session_digest(client_id: int, session: str | None) -> str | None:
     """The keyed digest under which a WhatsApp user of a client is kept; the user's own name never is."""
     if session is None:
         return None
-    text = b"%d\0%b" % (client_id, session.encode("utf-8", "replace"))
-    return hashlib.blake2b(text, key=settings.SESSION_DIGEST_KEY, digest_size=16).hexdigest()
+    keyed = _KEYED.copy()  # the key's own block is worked in once, not for every call
+    keyed.update(b"%d\0%b" % (client_id, session.encode("utf-8", "replace")))
+    return keyed.hexdigest()
 
 
 class Admission:
@@ -45,7 +48,8 @@ class Admission:
         try:
             return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded:
-            await self._loaded()
+            pass
+        await self._loaded()
         try:
             return await self._reserve(call_id, grant, call, route, session)
         except LimitsNotLoaded as error:

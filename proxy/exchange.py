@@ -17,12 +17,26 @@ NO_BODY = frozenset((204, 304))  # RFC 9110, section 8.6
 class Request:
     """One request, whole: method, target as sent (bytes), headers in lower case, body, peer address."""
 
-    __slots__ = ("body", "headers", "keep_alive", "length", "method", "minor", "peer", "refusal", "state", "target")
+    __slots__ = (
+        "body",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "path",
+        "peer",
+        "refusal",
+        "state",
+        "target",
+    )
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.method = b""
         self.target = b""
+        self.path = b""
+        """The target without its query; set once the head is whole."""
         self.headers: HeaderList = []
         self.body = b""
         self.length = 0
@@ -30,11 +44,6 @@ class Request:
         self.keep_alive = True
         self.refusal: GatewayError | None = None
         self.state: object = None
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
 
     def header(self, name: bytes) -> bytes | None:
         """First value of the header `name` (lower case), or None."""

@@ -54,7 +54,7 @@ class Flight:
         self.reservation = reservation
         self.session = session
         self.rough = rough
-        self.relayed = RelayedText(call)
+        self.relayed: RelayedText | None = None
         self.sent = False
         self.first_byte_at: int | None = None
         self.provider_request_id: str | None = None

@@ -36,7 +36,7 @@ from proxy.forward import (
 from proxy.limits.memory import MemoryLimits
 from proxy.request import CallRequest, Endpoint, read_call
 from proxy.sse import EventStream, error_event
-from proxy.tokens import count_answer, own_usage, rough_input
+from proxy.tokens import RelayedText, count_answer, own_usage, rough_input
 from proxy.upstream_response import UpstreamError
 from proxy.usage_report import read_usage
 from usage import journal as journal_file
@@ -75,18 +75,25 @@ class Pipeline:
         """Serve one call. Raises GatewayError for whatever ends it before a byte of an answer went out."""
         flight = await self._admit(exchange, endpoint, grant, call_id, at)
         self.in_flight += 1
+        broken: BaseException | None = None
         try:
-            await self._fly(flight, exchange)
-        except asyncio.CancelledError as cancelled:
-            await self._cancelled(flight, exchange, shutdown=cancelled.args == (SHUTDOWN,))
-            raise
-        except GatewayError as error:
-            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, error.status, code=error.code))
-            raise
+            try:
+                await self._fly(flight, exchange)
+            except BaseException as error:
+                broken = error  # what follows may wait, which no handler here does: setup.py
+            if broken is not None:
+                await self._end_broken(flight, exchange, broken)
+                raise broken
         finally:
-            if not flight.settled:  # a fault of ours: the provider may have worked, the client got nothing
-                await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, 500, code=InternalError.code))
             self.in_flight -= 1
+
+    async def _end_broken(self, flight: Flight, exchange: Exchange, broken: BaseException) -> None:
+        if isinstance(broken, asyncio.CancelledError):
+            await self._cancelled(flight, exchange, shutdown=broken.args == (SHUTDOWN,))
+        elif isinstance(broken, GatewayError):
+            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, broken.status, code=broken.code))
+        else:  # a fault of ours: the provider may have worked, the client got nothing
+            await self._settle(flight, Result(outcomes.UPSTREAM_ERROR, 500, code=InternalError.code))
 
     # --- read, admit ---
 
@@ -100,14 +107,17 @@ class Pipeline:
             route = self._directory.route(call.model, grant.client.id)
             reservation, rough = await self._admission.reserve(call_id, grant, call, route, session)
             flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
+            unwritten: journal_file.JournalUnavailable | None = None
             try:
                 self._journal.begin(call_id, flight.begin_line())
-            except journal_file.JournalUnavailable as error:
+            except journal_file.JournalUnavailable as unavailable:
+                unwritten = unavailable
+            if unwritten is not None:
                 await self._limits.release(reservation)
                 raise JournalUnavailable(
                     "The gateway cannot put calls on record right now, so it makes none.",
                     headers=((b"retry-after", b"5"),),
-                ) from error
+                ) from unwritten
         except GatewayError as error:
             self.refuse(endpoint, grant, call_id, at, error, call=call, route=route, session=session)
             raise
@@ -181,6 +191,7 @@ class Pipeline:
             raise UpstreamInvalid("The provider's answer is compressed, which was not asked for.")
         call = flight.call
         stream = EventStream(call.endpoint, hide_usage=asks_for_usage(call))
+        flight.relayed = relayed = RelayedText(call)
         failure: GatewayError | None = None
         last = b""
         try:
@@ -190,7 +201,7 @@ class Pipeline:
                     if flight.first_byte_at is None:
                         flight.first_byte_at = self._clock()
                         exchange.start(200, client_headers(answer) + self._headers(flight.id, flight.grant))
-                    flight.relayed.add(events)
+                    relayed.add(events)
                     if stream.done:
                         last = events  # its end goes on record first
                     else:
@@ -220,7 +231,7 @@ class Pipeline:
             return
         outcome = outcomes.INTERRUPTED if shutdown else outcomes.CLIENT_GONE
         status = 200 if exchange.started else ShuttingDown.status if shutdown else 0
-        usage = own_usage(flight.call, flight.relayed.tokens()) if flight.sent else Usage(rough_input(flight.call))
+        usage = own_usage(flight.call, _relayed_tokens(flight)) if flight.sent else Usage(rough_input(flight.call))
         code = ShuttingDown.code if shutdown else None
         await self._settle(flight, Result(outcome, status, usage, estimated=True, code=code))
         if shutdown:
@@ -255,12 +266,16 @@ def _stream_result(flight: Flight, stream: EventStream, failure: GatewayError | 
     return Result(
         outcomes.BROKEN if broken else outcomes.OK,
         200,
-        own_usage(flight.call, flight.relayed.tokens()) if usage is None else usage,
+        own_usage(flight.call, _relayed_tokens(flight)) if usage is None else usage,
         estimated=usage is None,
         code=failure.code if failure is not None else "provider_error_event" if stream.failed else None,
         model=stream.model,
         service_tier=stream.service_tier,
     )
+
+
+def _relayed_tokens(flight: Flight) -> int:
+    return 0 if flight.relayed is None else flight.relayed.tokens()
 
 
 def _text(value: object) -> str | None:

@@ -93,11 +93,12 @@ class CallRequest(NamedTuple):
 class _Object(dict[str, Any]):
     """A JSON object that remembers whether a name that we read occurred twice."""
 
-    repeated: str | None = None
+    repeated: str | None
 
 
 def _strict_object(pairs: list[tuple[str, Any]]) -> _Object:
     result = _Object(pairs)
+    result.repeated = None
     if len(result) != len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:

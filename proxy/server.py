@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -21,11 +21,11 @@ from proxy.exchange import CLIENT_GONE, NO_BODY, SHUTDOWN, Exchange, HeaderList,
 log = logging.getLogger("gateway.server")
 
 MAX_HEADER_BYTES = 32 * 1024
-HEADER_SECONDS = 10  # slow-loris: the header section must be whole by then
-BODY_SILENCE_SECONDS = 30
-KEEP_ALIVE_SECONDS = 75
-SEND_STALL_SECONDS = 60  # a reader that takes nothing for that long is gone
-LINGER_SECONDS = 2  # after an early refusal, so that the client reads it before the reset
+HEADER_SECONDS = 10.0  # slow-loris: the header section must be whole by then
+BODY_SILENCE_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 75.0
+SEND_STALL_SECONDS = 60.0  # a reader that takes nothing for that long is gone
+LINGER_SECONDS = 2.0  # after an early refusal, so that the client reads it before the reset
 TICK_SECONDS = 0.5  # how exactly all of these are kept
 LINGER_BODY = 64 * 1024  # a refused body up to this size is read to its end and the connection kept
 WRITE_BUFFER = 16 * 1024
@@ -168,6 +168,7 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.method = self._parser.get_method()
+        request.path = request.target.partition(b"?")[0]
         if self._parser.should_upgrade():
             return
         request.keep_alive = self._parser.should_keep_alive()
@@ -243,9 +244,11 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(self, request)
         try:
             try:
-                if request.refusal is not None:
-                    raise request.refusal
-                await self.server.app.serve(exchange)
+                if request.refusal is None:
+                    await self.server.app.serve(exchange)
+                else:
+                    self._answer_error(exchange, request.refusal)
+                    request.refusal = None  # its traceback leads back to the request: no circle for the collector
             except GatewayError as error:
                 self._answer_error(exchange, error)
             if self.stalled is not None:
@@ -376,7 +379,7 @@ class Server:
         """Bind and serve; returns the port (useful with port 0). OSError if it is taken."""
         self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=4096)
         self._tick()
-        bound: int = self._server.sockets[0].getsockname()[1]
+        bound: int = cast(Any, self._server).sockets[0].getsockname()[1]  # a list in uvloop, a tuple in the stubs
         return bound
 
     def _tick(self) -> None:

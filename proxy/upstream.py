@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import cast
 
 import certifi
+import httptools
 
 from pricing.addresses import is_public
 from proxy.upstream_response import READ_BUFFER, ConnectFailed, Disconnected, Response, Target, TimedOut
@@ -31,6 +32,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self._response: Response | None = None
+        self.parser = httptools.HttpResponseParser(self)
         self.used = 0
         self.idle_since = 0.0
 
@@ -68,11 +70,37 @@ class Connection(asyncio.BufferedProtocol):
 
     def done(self, *, reusable: bool) -> None:
         """The call is over; the connection goes back to the pool, or is closed."""
-        self._response = None
+        response, self._response = self._response, None
         if reusable and not self._transport.is_closing():
+            if response is not None and response.head_only:
+                self.parser = httptools.HttpResponseParser(self)  # the old one waits for a body that never comes
             self._pool.put(self)
         else:
             self._transport.abort()
+
+    # --- parser callbacks: what is parsed belongs to the call under way ---
+
+    def on_message_begin(self) -> None:
+        self._answer.on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._answer.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._answer.on_headers_complete()
+
+    def on_body(self, data: bytes) -> None:
+        self._answer.on_body(data)
+
+    def on_message_complete(self) -> None:
+        self._answer.on_message_complete()
+
+    @property
+    def _answer(self) -> Response:
+        assert self._response is not None
+        return self._response
+
+    # --- the answer's steering ---
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the provider."""

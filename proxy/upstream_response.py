@@ -58,6 +58,9 @@ class Target:
 class Line(Protocol):
     """The connection that an answer comes on, as far as the answer steers it."""
 
+    parser: httptools.HttpResponseParser
+    """The connection's own: one made for every answer would hold that answer in a circle, for the collector to find."""
+
     def pause(self) -> None:
         """Stop reading: the client is slower than the provider."""
 
@@ -77,7 +80,6 @@ class Response:
         "_complete",
         "_connection",
         "_error",
-        "_head_only",
         "_header_bytes",
         "_held",
         "_in_headers",
@@ -91,6 +93,7 @@ class Response:
         "_whole",
         "deadline",
         "first_byte",
+        "head_only",
         "headers",
         "lingering",
         "phase",
@@ -100,7 +103,7 @@ class Response:
     def __init__(self, target: Target, now: float, *, head_only: bool = False) -> None:
         self._target = target
         self._connection: Line | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser = None  # type: ignore[assignment]  # set by attach
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: deque[bytes] = deque()
         self._held = 0
@@ -111,7 +114,7 @@ class Response:
         self._whole = True
         self._paused = False
         self._complete = False
-        self._head_only = head_only
+        self.head_only = head_only
         self._body_ends_with_connection = True
         self._error: UpstreamError | None = None
         self._total_deadline = now + target.total_timeout
@@ -193,6 +196,7 @@ class Response:
     def attach(self, connection: Line) -> None:
         """The connection that carries this call."""
         self._connection = connection
+        self._parser = connection.parser
 
     def feed(self, data: memoryview) -> None:
         """Bytes from the provider."""
@@ -282,7 +286,7 @@ class Response:
         for name, _ in self.headers:
             if name in (b"content-length", b"transfer-encoding"):
                 self._body_ends_with_connection = False
-        if self._head_only or self.status in (204, 304):
+        if self.head_only or self.status in (204, 304):
             self._body_ends_with_connection = False
             self._complete = True
 

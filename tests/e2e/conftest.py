@@ -44,5 +44,6 @@ def house(shared: House) -> Iterator[House]:
     """The installation all tests of a process share, with a stub that remembers nothing of others."""
     shared.stub.clear()
     yield shared
+    assert "unexpected error" not in shared.installation.log()
     assert shared.installation.gateway is not None
     assert shared.installation.gateway.poll() is None, shared.installation.log()[-4000:]
