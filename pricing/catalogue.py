@@ -140,6 +140,15 @@ def current_price(provider: Provider, name: str, now: datetime) -> CataloguePric
     return max(due, key=lambda row: row.start, default=None)
 
 
+def rows_in_force(model: Model, now: datetime) -> list[Price]:
+    """Return the catalogue's rows for a model's default tier now, unsaved; [] where it does not know the model.
+
+    Raises UnsupportedPrice.
+    """
+    rows = [row for row in catalogue_prices(_hint(model.provider), model.upstream) if row.service_tier == DEFAULT_TIER]
+    return [row.unsaved(model, now) for row in _due(rows, now)]
+
+
 def differences(models: Iterable[Model], now: datetime) -> list[Difference]:
     """Return, rate by rate, where the catalogue and the prices in force differ.
 
