@@ -46,6 +46,8 @@ RULES: Final[dict[str, Rule]] = {
     "clients.client": Rule(ALL, OPERATORS, "owner"),
     "clients.limit": Rule(ALL, OPERATORS, "client__owner"),
     "clients.plan": Rule(ALL),
+    "clients.planlimit": Rule(ALL),
+    "clients.importdraft": Rule(frozenset(), frozenset()),
     "clients.membership": Rule(OWNERS),
     "auth.user": Rule(OWNERS),
     "contenttypes.contenttype": Rule(ALL, frozenset()),

@@ -13,8 +13,8 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminSelect2Widget, UnfoldAdminTextInputWidget
 
 from clients.limits import amount_for_input, parse_amount
+from clients.markup import format_markup, parse_markup
 from clients.models import Client, Limit, default_time_zone, time_zones
-from clients.onboarding import format_markup, parse_markup
 from clients.team_admin import TeamAdmin
 
 __all__ = ["ClientAdmin", "ClientForm", "LimitForm", "LimitInline", "TeamAdmin"]  # those of Django's discovery

@@ -328,24 +328,17 @@ def _own_routes(
     own: dict[int, dict[str, Route | None]] = {}
     for client in clients:
         routes = of_owners.get(client.owner_id, {}) if client.owner_id is not None else {}
-        provider_id = _own_provider(client)
-        if provider_id is not None:
+        if client.provider_id is not None:
             # What is switched off on a client's own account goes nowhere else: somebody else would get the bill.
             preferred = {
                 name: route
-                for name, route in by_provider.get(provider_id, {}).items()
-                if route is not None or provider_id in accounts
+                for name, route in by_provider.get(client.provider_id, {}).items()
+                if route is not None or client.provider_id in accounts
             }
             routes = {**routes, **preferred}
         if routes:
             own[client.id] = routes
     return own
-
-
-def _own_provider(client: Client) -> int | None:
-    """The id of the provider that a client was given for itself."""
-    given: int | None = getattr(client, "provider_id", None)
-    return given
 
 
 def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
