@@ -140,7 +140,9 @@ class Gateway:
         assert caller.grant is not None
         endpoint = _POST.get(request.path)
         if endpoint is not None:
-            await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)
+            refused = await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)
+            if refused is not None:
+                exchange.respond(*self.render(request, refused))
         else:
             self._serve_models(exchange, caller, caller.grant)
 

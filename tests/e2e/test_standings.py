@@ -1,7 +1,6 @@
 """How limits stand, from the gateway to the back office alone."""
 
 import asyncio
-import json
 
 from tests.callers import exchange
 from tests.e2e.conftest import House
@@ -18,5 +17,5 @@ def test_the_back_office_is_told_what_is_used_and_nobody_else_is(house: House) -
     for line in ("", "authorization: Bearer wrong\r\n", f"authorization: Bearer {caller.key}\r\n"):
         request = f"GET /standings HTTP/1.1\r\nhost: 127.0.0.1\r\n{line}\r\n".encode()
         reply = asyncio.run(exchange(house.installation.port, request))
-        assert reply.status == 404
-        assert str(caller.id) not in json.dumps(reply.headers)
+        assert reply.status in (404, 503)  # what the back office says, where there is one
+        assert b"[" not in reply.body
