@@ -63,6 +63,7 @@ OBJECT_PAGES = {
     "keys_apikey_regenerate": ("keys_apikey", "change"),
     "keys_apikey_revoke": ("keys_apikey", "change"),
     "keys_apikey_show_once": ("keys_apikey", "view"),
+    "keys_apikey_withdraw": ("keys_apikey", "change"),
     "auth_user_password_change": ("auth_user", "change"),
     "pricing_provider_connection": ("pricing_provider", "change"),
     "pricing_provider_import": ("pricing_provider", "change"),
@@ -76,7 +77,7 @@ POSTED = {"pricing_provider_test", "pricing_provider_test_new", "pricing_model_w
 # Pages of no object: everybody with a role gets them, scoped where they hold anything.
 SITE_PAGES = {"index", "search", "jsi18n", "autocomplete", "password_change", "password_change_done", "app_list"}
 SIGN_IN_PAGES = {"login", "logout"}
-TESTED_ALONE = {"test_call"}
+TESTED_ALONE = {"test_call", "keys_apikey_handover"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
 
 
