@@ -12,12 +12,20 @@ from django.urls import reverse
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminSelect2Widget, UnfoldAdminTextInputWidget
 
+from clients.audit_admin import AuditEntryAdmin
 from clients.limits import amount_for_input, parse_amount
 from clients.models import Client, Limit, default_time_zone, time_zones
 from clients.onboarding import format_markup, parse_markup
 from clients.team_admin import TeamAdmin
 
-__all__ = ["ClientAdmin", "ClientForm", "LimitForm", "LimitInline", "TeamAdmin"]  # those of Django's discovery
+__all__ = [
+    "AuditEntryAdmin",
+    "ClientAdmin",
+    "ClientForm",
+    "LimitForm",
+    "LimitInline",
+    "TeamAdmin",
+]  # those of Django's discovery
 
 
 class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only

@@ -11,7 +11,10 @@ from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
+from clients.audit import AuditEntry
 from clients.limits import format_amount
+
+__all__ = ["AuditEntry", "Client", "Limit", "Membership"]  # the entry is this app's, too
 
 # Names go to terminals, logs, CSV and mail headers; the line and paragraph separators break lines there as well.
 no_control_characters = RegexValidator(

@@ -31,7 +31,7 @@ SIDEBAR: Final = [
     ],
     [
         Entry("Team", "badge", "admin:auth_user_changelist", "auth.view_user"),
-        Entry("Audit log", "history", "admin:auditlog_logentry_changelist", "auditlog.view_logentry"),
+        Entry("Audit log", "history", "admin:clients_auditentry_changelist", "clients.view_auditentry"),
         Entry("Settings", "settings", "admin:settings"),
     ],
 ]

@@ -92,6 +92,7 @@ try:
 except (ValueError, OSError, LookupError) as error:
     raise ImproperlyConfigured(f"TIME_ZONE must be an IANA name such as Europe/Berlin, not {TIME_ZONE!r}.") from error
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "gateway_project.formats"  # a time is shown with its zone
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
@@ -116,6 +117,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "csp",
+    "auditlog",
     "allauth",
     "allauth.account",
     "pricing",
@@ -135,6 +137,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "gateway_project.middleware.name_the_actor",
+    "gateway_project.middleware.tell_the_time_where_the_reader_is",
 ]
 TEMPLATES = [
     {
@@ -239,6 +243,10 @@ UNFOLD = {
     "ACCOUNT": {"navigation": "gateway_project.navigation.account"},
     "SIDEBAR": {"show_search": True, "command_search": True, "navigation": "gateway_project.navigation.sidebar"},
 }
+
+AUDITLOG_LOGENTRY_MODEL = "clients.AuditEntry"
+AUDITLOG_STORE_JSON_CHANGES = True
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # names outlive what they name
 
 # --- data plane -----------------------------------------------------------------------------------------------------
 

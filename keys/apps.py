@@ -3,3 +3,10 @@ from django.apps import AppConfig
 
 class KeysConfig(AppConfig):
     name = "keys"
+
+    def ready(self) -> None:
+        """Log what happens to keys."""
+        from keys.models import APIKey  # noqa: PLC0415 - models come after apps
+        from pricing import audit  # noqa: PLC0415
+
+        audit.track(APIKey, part_of="client", left_out=("digest",))

@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.db.models import Q, TextChoices
 from django.utils import timezone
 
-from pricing import credentials
+from pricing import audit, credentials
 from pricing.addresses import check_base_url
 from pricing.fields import DEAREST_RATE, RateField
 from pricing.quotes import DEFAULT_TIER, RateCard, card_at, microseconds
@@ -19,7 +19,7 @@ _HINT_LENGTH = 4
 _SHORTEST_HINTED = 16  # of a shorter credential the last four would be too much of it
 _SECONDS = [MinValueValidator(1)]
 _OPTIONAL_RATES = ("cached_input", "cache_write", "audio_input", "audio_output")
-_RATES = ("input", "output", *_OPTIONAL_RATES)
+RATES = ("input", "output", *_OPTIONAL_RATES)
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -34,7 +34,8 @@ class ProviderQuerySet(models.QuerySet["Provider"]):
             providers = list(self.exclude(credential_encrypted="").select_for_update())
             for provider in providers:
                 provider.credential_encrypted = credentials.reencrypt(provider.credential_encrypted)
-            self.bulk_update(providers, ["credential_encrypted"])
+            with audit.updating(self.filter(pk__in=[provider.pk for provider in providers])):
+                self.bulk_update(providers, ["credential_encrypted"])
         return len(providers)
 
 
@@ -226,7 +227,7 @@ class Price(models.Model):
                     condition=Q(**{f"{rate}__gte": 0, f"{rate}__lte": DEAREST_RATE})
                     | (Q(**{f"{rate}__isnull": True}) if rate in _OPTIONAL_RATES else Q()),
                 )
-                for rate in _RATES
+                for rate in RATES
             ),
         ]
 

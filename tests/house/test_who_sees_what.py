@@ -17,7 +17,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 from django.utils import timezone
 
 from clients.access import Role, set_role
-from clients.models import Client
+from clients.models import AuditEntry, Client
 from clients.onboarding import create_client
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
@@ -48,13 +48,15 @@ KINDS = {
     "pricing_provider": Kind({"owner", "finance"} | OPERATORS, {"owner"} | OPERATORS, "provider"),
     "pricing_model": Kind(ALL, {"owner"} | OPERATORS, "provider"),
     "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
+    "clients_auditentry": Kind({"owner"} | OPERATORS, set(), "client"),
 }
-# Further pages of one object: who may do what they do.
+# Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
     "keys_apikey_regenerate": ("keys_apikey", "change"),
     "keys_apikey_revoke": ("keys_apikey", "change"),
     "keys_apikey_show_once": ("keys_apikey", "view"),
     "auth_user_password_change": ("auth_user", "change"),
+    "clients_auditentry_export": ("clients_auditentry", "view"),
 }
 # Pages of no object: everybody with a role gets them, scoped where they hold anything.
 SITE_PAGES = {"index", "search", "jsi18n", "autocomplete", "password_change", "password_change_done", "app_list"}
@@ -131,6 +133,7 @@ class Agency:
             "pricing_provider": provider,
             "pricing_model": model,
             "auth_user": owner,
+            "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),
         }
 
     def browser_of(self, person: str) -> Browser:
@@ -160,6 +163,8 @@ def expected(person: str, name: str, *, own: bool, about_a_row: bool) -> set[int
         return {403, 404} if about_a_row else {403}
     if about_a_row and not own and foreign(person, kind):
         return {404}
+    if name.endswith("_history") and person not in KINDS["clients_auditentry"].reads:
+        return {403}
     may = act == "view" or (person in kind.writes and act not in kind.nobody)
     return {200, 302} if may else {403}
 
@@ -176,7 +181,7 @@ def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
     everyone = agency.objects_of(agency.other)
     theirs = agency.objects_of(agency.people[person]) if person in OPERATORS else everyone
     browser = agency.browser_of(person)
-    kind, act = kind_of(name) or ("", "")
+    kind, _ = kind_of(name) or ("", "")
     for rows, own in ((theirs, True), (everyone, person not in OPERATORS)):
         url = address(name, rows[kind])
         about_a_row = str(rows[kind].pk) in url.split("/")
@@ -190,7 +195,7 @@ def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
             sent = browser.post(url, {"post": "yes", "grace": "0", "name": "changed", "action": "delete_selected"})
             assert sent.status_code in allowed | {405}, (url, own)
             assert state() == before
-    if person in ALL and act == "view" and not about_a_row and person in KINDS[kind].reads:
+    if person in KINDS[kind].reads and name.endswith("_changelist"):
         listed = {row.pk for row in answer.context["cl"].queryset}
         assert (everyone[kind].pk in listed) is (not foreign(person, KINDS[kind]))
 
