@@ -8,13 +8,17 @@ DEPLOYED := PUBLIC_URL=https://gateway.example.com TRUSTED_PROXIES=127.0.0.1/32
 # Checks and tests have a DATA_DIR of their own: they leave the installation in ./data alone.
 lint test test-native: export DATA_DIR := $(CURDIR)/.venv/data-of-checks
 
-.PHONY: help run test check lint native pure test-native bench requirements
+.PHONY: help run demo test check lint native pure test-native bench requirements
 
 help:  ## list what there is to make
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.installed  ## install what is missing, migrate, start everything on http://127.0.0.1:8000
 	@exec $(PY) manage.py start
+
+demo: export DATA_DIR ?= $(CURDIR)/data-demo
+demo: .venv/.installed  ## the same on an installation of its own, filled with a dozen made-up clients and 90 days of usage
+	@exec $(PY) manage.py start --demo
 
 test: .venv/.installed-dev  ## run every test, against real servers
 	$(PY) -m pytest -n 2 --dist loadgroup

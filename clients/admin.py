@@ -1,73 +1,42 @@
-"""Admin pages of clients, with their limits on the same page."""
+"""Admin pages of clients: the list and what is done to many of them, the profile, status and plan of one."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
-from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import UnfoldAdminSelect2Widget, UnfoldAdminTextInputWidget
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.widgets import (
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelect2Widget,
+    UnfoldAdminTextInputWidget,
+)
 
 from clients.audit_admin import AuditEntryAdmin
-from clients.limits import amount_for_input, parse_amount
-from clients.models import Client, Limit, default_time_zone, time_zones
-from clients.onboarding import format_markup, parse_markup
+from clients.editing import claim
+from clients.exporting import export
+from clients.import_page import import_view
+from clients.limit_forms import LimitInline
+from clients.markup import format_markup, parse_markup
+from clients.models import Client, ClientQuerySet, Plan, default_time_zone, time_zones
+from clients.plan_admin import PlanAdmin
+from clients.plans import behind, change_plan, deviates, deviations, recognise_plan
 from clients.team_admin import TeamAdmin
 
-__all__ = [
-    "AuditEntryAdmin",
-    "ClientAdmin",
-    "ClientForm",
-    "LimitForm",
-    "LimitInline",
-    "TeamAdmin",
-]  # those of Django's discovery
+__all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
 
-
-class LimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
-    """A limit whose amount is entered as people say it: credits in USD, all others as a count."""
-
-    amount = forms.CharField(
-        max_length=60, widget=UnfoldAdminTextInputWidget, help_text="Credits in USD, all others as a whole number."
-    )
-
-    class Meta:
-        model = Limit
-        fields = ("metric", "amount", "cycle")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk:
-            self.initial["amount"] = amount_for_input(self.instance.metric, self.instance.amount)
-
-    def clean(self) -> dict[str, Any]:
-        """Turn the amount into what is stored, as its metric says."""
-        data = super().clean() or self.cleaned_data
-        if "amount" in data and "metric" in data:
-            try:
-                data["amount"] = parse_amount(data["metric"], data["amount"])
-            except ValidationError as error:
-                self.add_error("amount", error)
-        return data
-
-
-class LimitInline(TabularInline):  # type: ignore[misc]  # unfold ships no types
-    """The limits of a client."""
-
-    model = Limit
-    form = LimitForm
-    fields = ("metric", "amount", "cycle", "meaning")
-    readonly_fields = ("meaning",)
-    extra = 1
-
-    @admin.display(description="that is")
-    def meaning(self, limit: Limit) -> str:
-        """Return the limit in words."""
-        return str(limit) if limit.pk else ""
+Status = Client.Status
+VERBS = {Status.ACTIVE: "Activate", Status.SUSPENDED: "Suspend", Status.INACTIVE: "Archive"}
+MOST_AT_ONCE = 1_000
+"""Clients whose plan is changed in one go."""
 
 
 class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
@@ -86,30 +55,103 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         widget=UnfoldAdminSelect2Widget,
         help_text="Days and longer cycles follow the calendar there.",
     )
+    seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     class Meta:
         model = Client
         fields = (
-            "name",
-            "email",
-            "company",
-            "phone",
-            "status",
-            "status_reason",
-            "owner",
-            "markup_bp",
-            "time_zone",
-            "cycle_start_day",
-            "notes",
+            *("name", "email", "company", "phone", "owner", "provider"),
+            *("markup_bp", "time_zone", "cycle_start_day", "notes"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["markup_bp"] = format_markup(self.instance.markup_bp)
+        self.initial["seen_version"] = self.instance.version
 
     def clean_markup_bp(self) -> int:
         """Return the percentage in basis points; the model says how much is allowed."""
         return parse_markup(self.cleaned_data["markup_bp"])
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what was entered on a page that somebody else's change has overtaken."""
+        data = super().clean() or self.cleaned_data
+        if self.instance.pk and data.get("seen_version") is not None:
+            with transaction.atomic():
+                claim(self.instance, data["seen_version"])
+        return data
+
+
+class PlanChoiceForm(forms.Form):
+    """Which plan."""
+
+    plan = forms.ModelChoiceField(
+        Plan.objects.prefetch_related("limits"),
+        required=False,
+        empty_label="None: they keep the limits and the markup they have",
+        widget=UnfoldAdminRadioSelectWidget,
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["plan"].label_from_instance = in_words  # type: ignore[attr-defined]
+
+
+class ReasonForm(forms.Form):
+    """Why a client is suspended or archived; for the team, callers do not see it."""
+
+    reason = forms.CharField(max_length=200, required=False, widget=UnfoldAdminTextInputWidget)
+
+
+def in_words(plan: Plan) -> str:
+    """Return a plan with all that it gives: `Basic: 100 requests a day, markup 25 %`."""
+    terms = [*(str(limit) for limit in plan.limits.all()), f"markup {format_markup(plan.markup_bp)} %"]
+    return f"{plan}: {', '.join(terms)}"
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """Archived clients are shown only to who asks for them."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [*Status.choices, ("all", "All, archived too")]
+
+    def choices(self, changelist: Any) -> Any:
+        """Name the default for what it is."""
+        given = list(super().choices(changelist))
+        given[0]["display"] = "Not archived"
+        return iter(given)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
+        """Return the clients of that status."""
+        match self.value():
+            case None:
+                return queryset.exclude(status=Status.INACTIVE)
+            case "all":
+                return queryset
+            case status:
+                return queryset.filter(status=status)
+
+
+class SilentFilter(admin.SimpleListFilter):
+    """Clients that none of whose keys was used lately: a workflow that has broken, or a client that has left."""
+
+    title = "calls"
+    parameter_name = "silent"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("7", "Silent for 7 days"), ("30", "Silent for 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
+        """Return those without a call since then."""
+        if self.value() not in ("7", "30"):
+            return queryset
+        since = timezone.now() - timedelta(days=int(str(self.value())))
+        return queryset.exclude(keys__use__last_used_at__gte=since)
 
 
 @admin.register(Client)
@@ -118,27 +160,208 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     form = ClientForm
     inlines = [LimitInline]  # the keys app adds its own
-    list_display = ("name", "company", "status", "limits_shown", "markup_shown", "time_zone", "owner")
-    list_filter = ("status", "owner")
-    list_select_related = ("owner",)
+    list_display = ("name", "company", "status_shown", "plan_shown", "limits_shown", "markup_shown", "owner")
+    list_filter = (StatusFilter, "plan", SilentFilter, "owner")
+    list_select_related = ("owner", "plan")
+    list_per_page = 50
     search_fields = ("name", "email", "company")
-    readonly_fields = ("created_at",)
+    actions = ("suspend", "activate", "choose_plan", "export_csv")
+    readonly_fields = ("created_at", "plan_shown")
     fieldsets = (
-        (None, {"fields": ("name", "status", "status_reason")}),
-        ("Profile", {"fields": ("email", "company", "phone", "owner", "notes", "created_at")}),
-        ("Billing", {"fields": ("markup_bp", "time_zone", "cycle_start_day")}),
+        ("Profile", {"fields": ("name", "email", "company", "phone", "owner", "notes", "created_at")}),
+        (
+            "Terms",
+            {"fields": ("plan_shown", "markup_bp", "time_zone", "cycle_start_day", "provider", "seen_version")},
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
-        """Fetch the limits of the whole page at once."""
+        """Fetch limits and plans of the whole page at once."""
         clients: QuerySet[Client] = super().get_queryset(request)
-        return clients.prefetch_related("limits")
+        return clients.prefetch_related("limits", "plan__limits")
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out deletion in bulk: Django would read all usage of the selected clients to list it."""
         actions: dict[str, Any] = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages for the import, and for status and plan."""
+        view = self.admin_site.admin_view
+        return [
+            path("import/", view(self.import_view), name="clients_client_import"),
+            path("plan/", view(self.plan_view), name="clients_client_plan"),
+            path("<int:client_id>/status/<str:status>/", view(self.status_view), name="clients_client_status"),
+            *super().get_urls(),
+        ]
+
+    # --- columns ---
+
+    @admin.display(description="status", ordering="status")
+    def status_shown(self, client: Client) -> str:
+        """Return the status with its reason."""
+        status = client.get_status_display()
+        return f"{status}: {client.status_reason}" if client.status_reason else status
+
+    @admin.display(description="plan", ordering="plan__name")
+    def plan_shown(self, client: Client) -> str:
+        """Return the plan, and whether the client has other terms than it gives."""
+        if client.plan is None:
+            return "none"
+        if not deviations(client):
+            return client.plan.name
+        said = "has changed since" if behind(client) else "deviates"
+        return (
+            f"{client.plan} ({said}: {'; '.join(deviations(client))})"
+            if deviates(client)
+            else f"{client.plan} ({said})"
+        )
+
+    @admin.display(description="limits")
+    def limits_shown(self, client: Client) -> str:
+        """Return all limits in words."""
+        return ", ".join(str(limit) for limit in client.limits.all()) or "none"
+
+    @admin.display(description="markup", ordering="markup_bp")
+    def markup_shown(self, client: Client) -> str:
+        """Return percent."""
+        return f"{format_markup(client.markup_bp)} %"
+
+    # --- what is done to many ---
+
+    @admin.action(description="Suspend", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: ClientQuerySet) -> None:
+        """Refuse the calls of those that are active."""
+        chosen = list(queryset.filter(status=Status.ACTIVE))
+        count = Client.objects.filter(pk__in=[client.pk for client in chosen]).suspend()
+        for client in chosen:
+            self.log_change(request, client, "Suspended.")
+        messages.success(request, f"{count} client{'s'[: count != 1]} suspended. {Status.SUSPENDED.what_happens}")
+
+    @admin.action(description="Activate", permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: ClientQuerySet) -> None:
+        """Let the calls through again."""
+        chosen = list(queryset.exclude(status=Status.ACTIVE))
+        for client in chosen:
+            client.activate()
+            self.log_change(request, client, "Activated.")
+        messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]} activated.")
+
+    @admin.action(description="Change plan…", permissions=["change"])
+    def choose_plan(self, request: HttpRequest, queryset: ClientQuerySet) -> HttpResponse | None:
+        """Ask which."""
+        ids = list(queryset.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        if len(ids) > MOST_AT_ONCE:
+            messages.error(request, f"Choose {MOST_AT_ONCE:,} clients at most.")
+            return None
+        return HttpResponseRedirect(f"{reverse('admin:clients_client_plan')}?ids={','.join(map(str, ids))}")
+
+    @admin.action(description="Export as CSV", permissions=["view"])
+    def export_csv(self, request: HttpRequest, queryset: ClientQuerySet) -> HttpResponse:
+        """Send the clients as a file."""
+        found = Client.objects.filter(pk__in=queryset.values("pk")).order_by("name")
+        answer = StreamingHttpResponse(export(found), content_type="text/csv; charset=utf-8")
+        answer["Content-Disposition"] = f'attachment; filename="clients-{timezone.localdate():%Y-%m-%d}.csv"'
+        return answer  # type: ignore[return-value]  # Django takes any response
+
+    # --- pages ---
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Lead to the one page on which a client is taken on, its key with it."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return HttpResponseRedirect(reverse("admin:onboard"))
+
+    def import_view(self, request: HttpRequest) -> HttpResponse:
+        """Take many on from a file."""
+        return import_view(self, request)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the status above the profile, with what can be done about it."""
+        extra = dict(extra_context or {})
+        client: Client | None = self.get_object(request, unquote(object_id))
+        if client is not None:
+            others = [status for status in Status if status != client.status]
+            extra["status_acts"] = [(status.value, VERBS[status]) for status in others]
+            extra["what_happens"] = Status(client.status).what_happens
+        answer: HttpResponse = super().change_view(request, object_id, form_url, extra)
+        return answer
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Once limits are saved, see whether the client's terms are its plan's again."""
+        super().save_related(request, form, formsets, change)
+        recognise_plan(Client.objects.select_related("plan").get(pk=form.instance.pk))
+
+    def status_view(self, request: HttpRequest, client_id: int, status: str) -> HttpResponse:
+        """Tell what will happen at once, ask for a reason, and do it."""
+        client = self._changeable(request, client_id)
+        if status not in Status.values:
+            raise Http404
+        wanted = Status(status)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            reason = form.cleaned_data["reason"]
+            match wanted:
+                case Status.ACTIVE:
+                    client.activate()
+                case Status.SUSPENDED:
+                    client.suspend(reason)
+                case Status.INACTIVE:
+                    client.archive(reason)
+            client.save()
+            self.log_change(request, client, f"{wanted.label}. {reason}".strip())
+            messages.success(request, f"{client} is {wanted.label.lower()}.")
+            return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
+        context = {
+            "original": client,
+            "title": f"{VERBS[wanted]} {client}",
+            "text": wanted.what_happens,
+            "button": VERBS[wanted],
+            "form": ReasonForm() if wanted is not Status.ACTIVE else None,
+            "back": reverse("admin:clients_client_change", args=[client.pk]),
+        }
+        return self._page(request, "ask", context)
+
+    def plan_view(self, request: HttpRequest) -> HttpResponse:
+        """Give one or many clients a plan; what they had of their own is gone with it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        ids = [int(part) for part in request.GET.get("ids", "").split(",") if part.isascii() and part.isdigit()]
+        shown = self.get_queryset(request).filter(pk__in=ids[:MOST_AT_ONCE])
+        chosen = [client for client in shown if self.has_change_permission(request, client)]
+        if not chosen:
+            raise Http404
+        form = PlanChoiceForm(
+            request.POST if request.method == "POST" else None,
+            initial={"plan": chosen[0].plan_id if len(chosen) == 1 else None},
+        )
+        one = chosen[0] if len(chosen) == 1 else None
+        back = (
+            reverse("admin:clients_client_change", args=[one.pk]) if one else reverse("admin:clients_client_changelist")
+        )
+        if form.is_valid():
+            plan = form.cleaned_data["plan"]
+            change_plan(Client.objects.filter(pk__in=[client.pk for client in chosen]), plan)
+            for client in chosen:
+                self.log_change(request, client, f"Plan: {plan or 'none'}.")
+            messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]}: plan {plan or 'none'}.")
+            return HttpResponseRedirect(back)
+        whom = str(one) if one else f"{len(chosen)} clients"
+        context = {
+            "original": one,
+            "title": f"Plan of {whom}",
+            "text": "The plan's limits and markup take the place of their own, from the next call on. What was used of "
+            "a limit in this cycle still counts.",
+            "button": "Change the plan",
+            "form": form,
+            "back": back,
+        }
+        return self._page(request, "ask", context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -155,12 +378,15 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         answer: HttpResponse = super().delete_view(request, object_id, extra_context)
         return answer
 
-    @admin.display(description="limits")
-    def limits_shown(self, client: Client) -> str:
-        """Return all limits in words."""
-        return ", ".join(str(limit) for limit in client.limits.all()) or "none"
+    def _changeable(self, request: HttpRequest, client_id: int) -> Client:
+        """Return the client. Raises Http404 where there is none for this reader, PermissionDenied to mere readers."""
+        client: Client | None = self.get_object(request, str(client_id))
+        if client is None:
+            raise Http404
+        if not self.has_change_permission(request, client):
+            raise PermissionDenied
+        return client
 
-    @admin.display(description="markup", ordering="markup_bp")
-    def markup_shown(self, client: Client) -> str:
-        """Return percent."""
-        return f"{format_markup(client.markup_bp)} %"
+    def _page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        whole = self.admin_site.each_context(request) | {"opts": self.opts}
+        return TemplateResponse(request, f"admin/clients/client/{name}.html", whole | context)

@@ -1,5 +1,8 @@
 """The audit log's entries: who did what to what, when, from where, before and after. They are added, never changed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,6 +21,9 @@ from pricing import actors, audit
 from pricing.actors import Door
 
 
+_held: ContextVar["list[AuditEntry] | None"] = ContextVar("held", default=None)
+
+
 class Change(NamedTuple):
     """A field, before and after, as people read it; '' where there was or is nothing."""
 
@@ -30,16 +36,24 @@ class AppendOnlyEntries(models.QuerySet["AuditEntry"]):
     """Entries; there is no way to change or delete one. (The database refuses it as well, see clients.append_only.)"""
 
     def create(self, **fields: Any) -> "AuditEntry":
-        """Add an entry, with who acts now."""
+        """Add an entry, with who acts now; inside `at_once`, at its end."""
         actor = actors.present()
-        said = {
-            "door": actor.door,
-            "by": str(actor)[:200],
-            "actor": actor.user,
-            "actor_email": actor.user.email if actor.user else None,
-            "remote_addr": actor.address,
-        }
-        return super().create(**said | fields)
+        entry = AuditEntry(
+            **{
+                "door": actor.door,
+                "by": str(actor)[:200],
+                "actor": actor.user,
+                "actor_email": actor.user.email if actor.user else None,
+                "remote_addr": actor.address,
+                **fields,
+            }
+        )
+        held = _held.get()
+        if held is None:
+            entry.save(force_insert=True, using=self.db)
+        else:
+            held.append(entry)
+        return entry
 
     def update(self, **fields: Any) -> NoReturn:
         """Raise TypeError."""
@@ -63,6 +77,20 @@ class AuditEntries(LogEntryManager.from_queryset(AppendOnlyEntries)):  # type: i
         if fields.get("changes"):
             fields["changes"] = audit.in_words(instance, fields["changes"])
         return super().log_create(instance, force_log=force_log, **fields)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Add all entries of the block at its end, in a number of statements that hardly grows with theirs."""
+        if _held.get() is not None:  # the outer block adds these as well
+            yield
+            return
+        held: list[AuditEntry] = []
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+        self.bulk_create(held, batch_size=500)
 
     def log_m2m_changes(
         self, changed_queryset: Any, instance: models.Model, operation: str, field_name: str, **fields: Any

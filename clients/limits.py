@@ -22,15 +22,17 @@ def parse_limit(text: str) -> tuple[str, int, str]:
 
     Raises ValidationError, in one sentence, for anything else.
     """
-    metric, equals, rest = text.strip().partition("=")
-    amount, slash, cycle = rest.partition("/")
-    if not (equals and slash):
-        raise ValidationError(f"A limit is written METRIC=AMOUNT/CYCLE, such as requests=100/day, not {text!r}.")
-    if metric not in METRICS:
-        raise ValidationError(f"Unknown metric {metric!r} in {text!r}: choose from {', '.join(METRICS)}.")
-    if cycle not in CYCLES:
-        raise ValidationError(f"Unknown cycle {cycle!r} in {text!r}: choose from {', '.join(CYCLES)}.")
+    metric, amount, cycle = _split(text)
     return metric, parse_amount(metric, amount), cycle
+
+
+def parse_deviation(text: str) -> tuple[str, int | None, str]:
+    """Return what `parse_limit` does, and for METRIC=none/CYCLE, which takes a plan's limit away, None as the amount.
+
+    Raises ValidationError as that does.
+    """
+    metric, amount, cycle = _split(text)
+    return metric, None if amount.strip() == "none" else parse_amount(metric, amount), cycle
 
 
 def parse_amount(metric: str, text: str) -> int:
@@ -64,3 +66,15 @@ def format_amount(metric: str, amount: int) -> str:
 def amount_for_input(metric: str, amount: int) -> str:
     """Return an amount as `parse_amount` reads it: USD for credits, else digits."""
     return format_dollars(amount) if metric == "credits" else str(amount)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    metric, equals, rest = text.strip().partition("=")
+    amount, slash, cycle = rest.partition("/")
+    if not (equals and slash):
+        raise ValidationError(f"A limit is written METRIC=AMOUNT/CYCLE, such as requests=100/day, not {text!r}.")
+    if metric not in METRICS:
+        raise ValidationError(f"Unknown metric {metric!r} in {text!r}: choose from {', '.join(METRICS)}.")
+    if cycle not in CYCLES:
+        raise ValidationError(f"Unknown cycle {cycle!r} in {text!r}: choose from {', '.join(CYCLES)}.")
+    return metric, amount, cycle

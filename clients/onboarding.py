@@ -2,33 +2,83 @@
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from clients.limits import parse_limit
-from clients.models import Client, Limit
+from clients.limits import parse_deviation
+from clients.models import Client, Limit, Plan
+from clients.plans import terms
 
 
-def create_client(name: str, limits: Iterable[str] = (), **profile: Any) -> Client:
+def create_client(name: str, limits: Iterable[str] = (), plan: Plan | None = None, **profile: Any) -> Client:
     """Create a client with its limits (`requests=100/day`, …), wholly or not at all, and return it.
 
-    `profile` are fields of Client: email, company, phone, owner, markup_bp, time_zone, cycle_start_day, notes.
+    With a plan it has the plan's limits and markup, but for the `limits` and `markup_bp` given: `requests=500/day`
+    stands in place of the plan's requests a day, `requests=none/day` leaves them unlimited. `profile` are fields of
+    Client: email, company, phone, owner, provider, markup_bp, time_zone, cycle_start_day, notes, onboarding_token.
     Raises ValidationError for anything that does not hold, a limit given twice included.
     """
-    client = Client(name=name, **profile)
+    client = Client(name=name, plan=plan, **profile)
+    own = limits_of(plan, limits)
+    if plan is not None:
+        client.plan_terms = terms(plan)
+        if "markup_bp" not in profile:
+            client.markup_bp = plan.markup_bp
     with transaction.atomic():
         client.full_clean()
         client.save()
-        for text in limits:
-            metric, amount, cycle = parse_limit(text)
-            limit = Limit(client=client, metric=metric, amount=amount, cycle=cycle)
+        for limit in own:
+            limit.client = client
             limit.full_clean()
             limit.save()
     return client
+
+
+def limits_of(plan: Plan | None, deviations: Iterable[str]) -> list[Limit]:
+    """Return, not yet saved and of no client, the limits of `plan` as changed by `deviations`.
+
+    Raises ValidationError for a deviation that is no limit, twice about the same, or drops what the plan does not have.
+    """
+    planned = plan.limits.all() if plan is not None else ()
+    amounts = {(limit.metric, limit.cycle): limit.amount for limit in planned}
+    given = set()
+    for text in deviations:
+        metric, amount, cycle = parse_deviation(text)
+        if (metric, cycle) in given:
+            raise ValidationError(f"There are two limits of {metric} {Limit.Cycle(cycle).label}: give one.")
+        given.add((metric, cycle))
+        if amount is not None:
+            amounts[metric, cycle] = amount
+        elif amounts.pop((metric, cycle), None) is None:
+            raise ValidationError(f"{text} takes away a limit that there is not: only one of the plan's can be.")
+    return [Limit(metric=metric, cycle=cycle, amount=amount) for (metric, cycle), amount in amounts.items()]
+
+
+def onboard(
+    token: UUID, name: str, limits: Iterable[str] = (), plan: Plan | None = None, **profile: Any
+) -> tuple[Client, bool]:
+    """Do `create_client` once for each `token`, however often and however concurrently it is sent.
+
+    Return the client, and whether it was made now. A form carries a token from when it was opened. Raises
+    ValidationError as `create_client` does, and where a token comes again with another name.
+    """
+    repeated = Client.objects.filter(onboarding_token=token)
+    try:
+        with transaction.atomic():
+            client = repeated.first()
+            if client is None:
+                return create_client(name, limits, plan, onboarding_token=token, **profile), True
+    except (ValidationError, IntegrityError):
+        client = repeated.first()  # of two at once the other was first; else what was raised is what is wrong
+        if client is None:
+            raise
+    if client.name != name.strip():
+        raise ValidationError(f"This form was sent before and made {client}. Open a new one for another client.")
+    return client, False
 
 
 def find_client(name_or_id: str) -> Client:
@@ -47,16 +97,9 @@ def find_client(name_or_id: str) -> Client:
     return found[0]
 
 
-def parse_markup(percent: str) -> int:
-    """Return a markup given in percent (`25`, `-10`, `12.5`) in basis points.
-
-    Raises ValidationError where it is no number with two decimals at most.
-    """
-    if not re.fullmatch(r"-?[0-9]{1,6}(\.[0-9]{1,2})?", percent.strip()):
-        raise ValidationError(f"A markup is a percentage such as 25 or 12.5, two decimals at most, not {percent!r}.")
-    return int(Decimal(percent.strip()) * 100)
-
-
-def format_markup(basis_points: int) -> str:
-    """Return basis points in percent, as `parse_markup` reads them: 1250 is `12.5`."""
-    return f"{(Decimal(basis_points) / 100).normalize():f}"
+def find_plan(name: str) -> Plan:
+    """Return the plan of that name. Raises ValidationError where there is none."""
+    plan = Plan.objects.filter(name=name.strip()).first()
+    if plan is None:
+        raise ValidationError(f"There is no plan {name!r}.")
+    return plan

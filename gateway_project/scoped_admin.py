@@ -224,6 +224,8 @@ class ScopedAdmin(_Scoped):
             filters = [
                 entry[0] if isinstance(entry, list | tuple) else entry for entry in self.get_list_filter(request)
             ]
+            if any(getattr(path, "parameter_name", None) == lookup for path in filters):
+                return True  # a filter that says itself what comes of the value
             if not any(isinstance(path, str) and path.partition("__")[0] == name for path in filters):
                 return name == self.date_hierarchy  # type: ignore[attr-defined,no-any-return]
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]

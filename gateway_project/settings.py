@@ -349,5 +349,6 @@ LOGGING: dict[str, Any] = {
         "django.db.backends": {"level": "INFO"},  # DEBUG would log SQL with its parameters
         "celery": {"level": LOG_LEVEL},
         "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},  # DEBUG would log a provider's headers
     },
 }

@@ -10,7 +10,7 @@ from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import SearchResult
 from unfold.sites import UnfoldAdminSite
@@ -57,8 +57,16 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
         return bool(request.user.is_staff) and access.role_of(request.user) is not None
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Leave out Django's redirect to any object of any kind."""
-        return [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
+        """Add the pages that belong to no one model; leave out Django's redirect to any object of any kind."""
+        # Only here: these modules register their models with the site, which has to be made before.
+        from keys.onboarding_page import onboard_view  # noqa: PLC0415
+        from usage.test_call import test_call_view  # noqa: PLC0415
+
+        own = [
+            path("onboard/", self.admin_view(onboard_view), name="onboard"),
+            path("test-call/", self.admin_view(test_call_view), name="test_call"),
+        ]
+        return own + [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """One sign-in for all: lead to /accounts/login/, with its rate limits; refuse whoever has no role here."""

@@ -1,7 +1,4 @@
-"""Admin pages of keys: issue, regenerate, revoke, and the one page that ever shows a key.
-
-Between the POST that makes a key and that page, its text waits in the session, encrypted.
-"""
+"""Admin pages of keys: issue, regenerate, revoke."""
 
 from typing import Any
 
@@ -16,8 +13,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
@@ -26,11 +21,8 @@ from clients.admin import ClientAdmin
 from clients.models import Client
 from keys import lifecycle
 from keys.models import APIKey
-from pricing.credentials import UnreadableCredential, decrypt, encrypt
+from keys.show_once import keep_to_show, show_once
 from pricing.money import format_dollars
-
-WAITING = "keys_to_show"
-"""Session entry: encrypted texts of new keys that were not shown yet, by key id."""
 
 
 class IssueForm(forms.Form):
@@ -198,7 +190,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
                 form.add_error(None, " ".join(error.messages))
             else:
                 self.log_addition(request, key, "Issued.")
-                return self._to_page_that_shows(request, key, plain)
+                return keep_to_show(request, key, plain)
         return self._ask(request, None, form, title="Issue a key", button="Issue")
 
     def regenerate_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
@@ -215,7 +207,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             else:
                 self.log_change(request, key, f"Regenerated as {new.hint}.")
                 self.log_addition(request, new, f"Issued in place of {key.hint}.")
-                return self._to_page_that_shows(request, new, plain)
+                return keep_to_show(request, new, plain)
         text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
         return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
 
@@ -241,11 +233,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         """Show the text of a new key to the session that made it, the first time it asks."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return _show_once(request, self, key_id)
-
-    def _to_page_that_shows(self, request: HttpRequest, key: APIKey, plain: str) -> HttpResponse:
-        request.session[WAITING] = {**request.session.get(WAITING, {}), str(key.pk): encrypt(plain)}
-        return HttpResponseRedirect(_page("show_once", key))
+        return show_once(request, self, key_id)
 
     def _ask(self, request: HttpRequest, key: APIKey | None, form: forms.Form, **context: str) -> HttpResponse:
         context_whole = {
@@ -258,29 +246,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             **context,
         }
         return TemplateResponse(request, "admin/keys/apikey/ask.html", context_whole)
-
-
-@require_GET  # a HEAD would use up the one showing
-@never_cache
-def _show_once(request: HttpRequest, model_admin: APIKeyAdmin, key_id: int) -> HttpResponse:
-    key = get_object_or_404(model_admin.get_queryset(request), pk=key_id)
-    waiting = dict(request.session.get(WAITING, {}))
-    token = waiting.pop(str(key.pk), None)
-    request.session[WAITING] = waiting
-    request.session.save()  # before the key leaves: were the session lost later, it would be shown again
-    try:
-        plain = decrypt(token) if token else None
-    except UnreadableCredential:
-        plain = None
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "key": key,
-        "original": key,
-        "plain": plain,
-        "title": f"New key of {key.client}",
-    }
-    return TemplateResponse(request, "admin/keys/apikey/show_once.html", context)
 
 
 class KeysOfClient(ShowsUse, TabularInline):  # type: ignore[misc]  # unfold ships no types

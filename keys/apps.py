@@ -9,4 +9,4 @@ class KeysConfig(AppConfig):
         from keys.models import APIKey  # noqa: PLC0415 - models come after apps
         from pricing import audit  # noqa: PLC0415
 
-        audit.track(APIKey, part_of="client", left_out=("digest",))
+        audit.track(APIKey, part_of="client", left_out=("client", "digest"))

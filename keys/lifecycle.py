@@ -14,7 +14,6 @@ from django.utils import timezone
 from clients.models import Client
 from keys import tokens
 from keys.models import APIKey
-from pricing import audit
 
 LONGEST: Final = timedelta(days=36_500)
 REPLACED: Final = "replaced"
@@ -72,9 +71,8 @@ def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str
             changes = {"revoked_at": new.created_at, "revoked_reason": REPLACED}
         # The condition again, for a database that does not lock the row: another process may have got there first
         free = APIKey.objects.filter(pk=old.pk, replaced_by__isnull=True, revoked_at__isnull=True)
-        with audit.updating(free):
-            if not free.update(replaced_by=new, **changes):
-                raise ValidationError(f"{old} was replaced or revoked at the same moment.")
+        if not free.update(replaced_by=new, **changes):
+            raise ValidationError(f"{old} was replaced or revoked at the same moment.")
     key.refresh_from_db()
     return new, plain
 
@@ -87,8 +85,7 @@ def revoke(key: APIKey, reason: str = "") -> None:
     key.revoked_at, key.revoked_reason = timezone.now(), reason.strip()
     key.clean_fields(exclude={field.name for field in APIKey._meta.fields} - {"revoked_reason"})
     alive = APIKey.objects.filter(pk=key.pk, revoked_at__isnull=True)
-    with audit.updating(alive):
-        done = alive.update(revoked_at=key.revoked_at, revoked_reason=key.revoked_reason)
+    done = alive.update(revoked_at=key.revoked_at, revoked_reason=key.revoked_reason)
     key.refresh_from_db()
     if not done:
         raise ValidationError(f"{key} was already revoked at {key.revoked_at:%Y-%m-%d %H:%M} UTC.")

@@ -8,6 +8,7 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from clients.models import Client, no_control_characters
+from pricing import audit
 
 
 class APIKey(models.Model):
@@ -27,6 +28,8 @@ class APIKey(models.Model):
     revoked_reason = models.CharField(max_length=200, blank=True, validators=[no_control_characters])
     replaced_by = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="replaces")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = audit.Audited.as_manager()
 
     class Meta:
         verbose_name = "key"

@@ -6,6 +6,7 @@
 import re
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -68,12 +69,46 @@ def resolve(host: str) -> list[str]:
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a base URL leads: the name to ask for, and the judged addresses to ask at."""
+
+    host: str
+    port: int
+    tls: bool
+    addresses: tuple[str, ...]
+
+
 def check_base_url(url: str, resolver: Resolver = resolve) -> None:
     """Raise ValidationError, in one sentence, unless `url` may be a provider's base URL.
 
     With ALLOW_PRIVATE_PROVIDERS http and every address pass, and names need not resolve yet.
     """
-    host = _host(_split(url))
+    host = _allowed_host(_split(url))
+    if settings.ALLOW_PRIVATE_PROVIDERS or _literal(host) is not None:
+        return
+    try:
+        _judged(host, resolver)
+    except OSError as error:
+        raise _refusal(f"The host {host} of the base URL does not resolve.") from error
+
+
+def destination(url: str, resolver: Resolver = resolve) -> Destination:
+    """Resolve a base URL to what may be dialled.
+
+    Raises ValidationError where it may not be, as `check_base_url`, and OSError where the host does not resolve.
+    """
+    parts = _split(url)
+    host = _allowed_host(parts)
+    tls = parts.scheme == "https"
+    literal = _literal(host)
+    addresses = _judged(host, resolver) if literal is None else [str(literal)]
+    return Destination(host, parts.port or (443 if tls else 80), tls, tuple(dict.fromkeys(addresses)))
+
+
+def _allowed_host(parts: SplitResult) -> str:
+    """Return the host, after what can be said without asking a name server. Raises ValidationError."""
+    host = _host(parts)
     private_allowed = settings.ALLOW_PRIVATE_PROVIDERS
     literal = _literal(host)
     if literal is not None:
@@ -82,20 +117,20 @@ def check_base_url(url: str, resolver: Resolver = resolve) -> None:
         # 010.8.8.8 is 8.8.8.8 to one program and 10.8.8.8 to the next; what we judge must be what is dialled.
         if isinstance(literal, IPv4Address) and host != str(literal):
             raise _refusal(f"Write the address in the base URL as {literal}, not as {host}.")
-        return
-    if private_allowed:
-        return
-    if host == "localhost" or host.endswith(".localhost"):
+    elif not private_allowed and (host == "localhost" or host.endswith(".localhost")):
         raise _refusal(f"The base URL leads to this machine ({host}); {_PRIVATE_HINT}.")
-    try:
-        addresses = list(resolver(host))
-    except OSError as error:
-        raise _refusal(f"The host {host} of the base URL does not resolve.") from error
+    return host
+
+
+def _judged(host: str, resolver: Resolver) -> list[str]:
+    """Return all addresses of a name. Raises ValidationError for one not allowed, OSError where there is none."""
+    addresses = list(resolver(host))
     if not addresses:
-        raise _refusal(f"The host {host} of the base URL does not resolve.")
+        raise OSError("no address")
     for address in addresses:
-        if not is_public(address):
+        if not settings.ALLOW_PRIVATE_PROVIDERS and not is_public(address):
             raise _refusal(f"The host {host} of the base URL leads to {address}, which is not public; {_PRIVATE_HINT}.")
+    return addresses
 
 
 def _split(url: str) -> SplitResult:

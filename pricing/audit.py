@@ -3,10 +3,9 @@
 Entries (`clients.models.AuditEntry`) are added, with who acts (`pricing.actors`), and never changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from auditlog import get_logentry_model
 from auditlog.diff import model_instance_diff
@@ -14,6 +13,8 @@ from auditlog.registry import auditlog
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models, transaction
 from django.db.models import QuerySet
+
+M = TypeVar("M", bound=models.Model)
 
 HIDDEN: Final = "•••"
 """Stands for a secret that is there."""
@@ -40,7 +41,7 @@ def track(
     part, too. `hidden` fields are secrets: that they changed is logged, never what they are. `left_out` fields are not
     logged. `many` are many-to-many fields. `words` say what a stored value means.
 
-    `update()`, `bulk_update()` and `bulk_create()` send no signals: see `updating`, `log_made` and `log_event`.
+    Its default manager is `Audited`, so that writes in bulk are logged as well; only raw SQL is not.
     """
     auditlog.register(
         model,
@@ -64,25 +65,40 @@ def parts_of(model: type[models.Model]) -> list[tuple[type[models.Model], str]]:
     return [(part, name) for part, name in _wholes.items() if part._meta.get_field(name).related_model is model]
 
 
-@contextmanager
-def updating(rows: QuerySet[Any]) -> Iterator[None]:
-    """Log what the block changes in `rows` by `update()` or `bulk_update()`, all in one transaction."""
-    with transaction.atomic(using=rows.db):
-        before = {row.pk: row for row in rows.order_by()}
-        yield
-        for row in rows.model._base_manager.using(rows.db).filter(pk__in=before):
-            entries = get_logentry_model().objects
-            changes = model_instance_diff(before[row.pk], row, use_json_for_changes=True)
-            if changes:
+class Audited(models.QuerySet[M]):
+    """Rows of a tracked model, logged too when they are written in bulk, which sends no signals."""
+
+    def update(self, **values: Any) -> int:
+        """Update as Django does, and log it, all in one transaction. `bulk_update()` comes here as well."""
+        entries = get_logentry_model().objects
+        with transaction.atomic(using=self.db), entries.at_once():
+            before = {row.pk: row for row in _with_names(self.order_by())}
+            count = super().update(**values)
+            for row in _with_names(self.model._base_manager.using(self.db).filter(pk__in=before)):
+                changes = model_instance_diff(before[row.pk], row, use_json_for_changes=True)
                 entries.log_create(row, action=entries.model.Action.UPDATE, changes=changes)
+        return count
 
+    update.alters_data = True  # type: ignore[attr-defined]
 
-def log_made(rows: Iterable[models.Model]) -> None:
-    """Log rows that `bulk_create()` made."""
-    entries = get_logentry_model().objects
-    for row in rows:
-        changes = model_instance_diff(None, row, use_json_for_changes=True)
-        entries.log_create(row, action=entries.model.Action.CREATE, changes=changes)
+    def bulk_create(self, objs: Iterable[M], *args: Any, **options: Any) -> list[M]:
+        """Make rows as Django does, and log it. Rows whose id the database does not tell are not logged."""
+        entries = get_logentry_model().objects
+        with transaction.atomic(using=self.db), entries.at_once():
+            made = super().bulk_create(objs, *args, **options)
+            for row in made:
+                if row.pk is not None:
+                    changes = model_instance_diff(None, row, use_json_for_changes=True)
+                    entries.log_create(row, action=entries.model.Action.CREATE, changes=changes)
+        return made
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete as Django does; what its signals log is written at the end, at once."""
+        with transaction.atomic(using=self.db), get_logentry_model().objects.at_once():
+            return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 def log_event(row: models.Model, event: str, changes: Mapping[str, Any] | None = None, **fields: Any) -> None:
@@ -125,3 +141,9 @@ def _say(row: models.Model, name: str, value: Any) -> Any:
         return f"{datetime.fromisoformat(value):%Y-%m-%dT%H:%M:%SZ}"
     choices = dict(getattr(field, "flatchoices", ()))
     return str(choices.get(value, value)) if choices else value
+
+
+def _with_names(rows: QuerySet[M]) -> QuerySet[M]:
+    """Return rows with what their foreign keys lead to, as entries name that."""
+    names = [field.name for field in rows.model._meta.fields if field.many_to_one or field.one_to_one]
+    return rows.select_related(*names) if names else rows

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, PriceVariant, StartDateConstraint, TieredPrices
 from genai_prices.types import Provider as CatalogueProvider
 
-from pricing.models import Model, Price, Provider
+from pricing.models import RATES, SHARED, Model, Price, Provider
 from pricing.money import rate_from_million
 from pricing.quotes import DEFAULT_TIER
 
@@ -92,6 +93,18 @@ class CataloguePrice:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A rate, in picodollars per token, that the catalogue gives otherwise than the price in force (None: has none)."""
+
+    model: Model
+    service_tier: str
+    above_tokens: int
+    rate: str
+    listed: int | None
+    catalogue: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What `sync_prices` did, or would do, with one tier of one model: action 'added', 'kept' or 'skipped'."""
 
@@ -117,14 +130,54 @@ def catalogue_prices(provider_hint: str, model_name: str) -> list[CataloguePrice
     return rows
 
 
+def current_price(provider: Provider, name: str, now: datetime) -> CataloguePrice | None:
+    """Return what the catalogue says of a provider's model now, for calls of the default tier that are not long.
+
+    `name` is the provider's. None where the catalogue does not know it; raises UnsupportedPrice.
+    """
+    rows = [row for row in catalogue_prices(_hint(provider), name) if row.service_tier == DEFAULT_TIER]
+    due = [row for row in rows if row.start <= now and row.above_tokens == 0]
+    return max(due, key=lambda row: row.start, default=None)
+
+
+def rows_in_force(model: Model, now: datetime) -> list[Price]:
+    """Return the catalogue's rows for a model's default tier now, unsaved; [] where it does not know the model.
+
+    Raises UnsupportedPrice.
+    """
+    rows = [row for row in catalogue_prices(_hint(model.provider), model.upstream) if row.service_tier == DEFAULT_TIER]
+    return [row.unsaved(model, now) for row in _due(rows, now)]
+
+
+def differences(models: Iterable[Model], now: datetime) -> list[Difference]:
+    """Return, rate by rate, where the catalogue and the prices in force differ.
+
+    No query where the models come with their provider selected and their prices prefetched. Free models, and those
+    the catalogue does not know or prices in a way that our list cannot, have none.
+    """
+    found: list[Difference] = []
+    for model in models:
+        if model.free:
+            continue
+        try:
+            tiers = _by_tier(catalogue_prices(_hint(model.provider), model.upstream))
+            wanted = {rows[0].service_tier: [row.unsaved(model, now) for row in _due(rows, now)] for rows in tiers}
+        except UnsupportedPrice:
+            continue
+        for tier, prices in wanted.items():
+            listed = [price for price in model.prices.all() if price.service_tier == tier]
+            found += _differing(model, tier, _version_at(listed, now), prices)
+    return found
+
+
 @transaction.atomic
 def sync_prices(
-    models: Iterable[Model], now: datetime, *, dry_run: bool = False, overwrite: bool = False
+    models: Iterable[Model], now: datetime, *, dry_run: bool = False, overwrite: bool = False, by: User | None = None
 ) -> list[Change]:
     """Add a version to the price list of each model whose catalogue prices differ from it, from now or a date to come.
 
     An operator's version is kept unless `overwrite`. With `dry_run` nothing is written. Free models and those the
-    catalogue does not know are passed over in silence.
+    catalogue does not know are passed over in silence. `by` asked for it.
     """
     changes: list[Change] = []
     for model in models:
@@ -138,7 +191,7 @@ def sync_prices(
                 changes += [
                     change
                     for tier in _by_tier(rows)
-                    for change in _sync_tier(model, tier, now, since, dry_run, overwrite)
+                    for change in _sync_tier(model, tier, now, since, dry_run, overwrite, by)
                 ]
         except UnsupportedPrice as error:
             changes.append(Change(model.name, "", "skipped", str(error)))
@@ -151,14 +204,14 @@ def install_openai(base_url: str, key: str, now: datetime | None = None) -> Prov
 
     Raises ValidationError for a base URL or key that a provider may not have.
     """
-    existing = Provider.objects.filter(name=OPENAI).first()
+    existing = Provider.objects.filter(name=OPENAI, owner=None).first()
     if existing is not None:
         return existing
     provider = Provider(name=OPENAI, base_url=base_url)
     provider.set_credential(key)
     provider.full_clean()
     provider.save()
-    taken = set(Model.objects.filter(name__in=WELL_KNOWN).values_list("name", flat=True))
+    taken = set(Model.objects.filter(scope=SHARED, name__in=WELL_KNOWN).values_list("name", flat=True))
     models = [Model.objects.create(name=name, provider=provider) for name in WELL_KNOWN if name not in taken]
     sync_prices(models, now or timezone.now())
     return provider
@@ -167,14 +220,20 @@ def install_openai(base_url: str, key: str, now: datetime | None = None) -> Prov
 @transaction.atomic
 def install_sandbox() -> Provider:
     """Make the provider 'sandbox' and its two free models where they are missing."""
-    provider, _ = Provider.objects.get_or_create(name=SANDBOX, defaults={"kind": Provider.Kind.SANDBOX})
+    provider, _ = Provider.objects.get_or_create(name=SANDBOX, owner=None, defaults={"kind": Provider.Kind.SANDBOX})
     for name in (SANDBOX, f"{SANDBOX}-embedding"):  # n8n's embedding node lists only names that contain "embed"
-        Model.objects.get_or_create(name=name, defaults={"provider": provider, "free": True})
+        Model.objects.get_or_create(name=name, scope=SHARED, defaults={"provider": provider, "free": True})
     return provider
 
 
 def _sync_tier(
-    model: Model, rows: list[CataloguePrice], now: datetime, since: datetime, dry_run: bool, overwrite: bool
+    model: Model,
+    rows: list[CataloguePrice],
+    now: datetime,
+    since: datetime,
+    dry_run: bool,
+    overwrite: bool,
+    by: User | None,
 ) -> Iterator[Change]:
     """Compare one tier's catalogue versions, present and to come, with what the table says for the same moments.
 
@@ -197,6 +256,7 @@ def _sync_tier(
             # Only a version still to come can sit at the very same moment.
             model.prices.filter(service_tier=tier, effective_from=effective).delete()
             for price in wanted:
+                price.created_by = by
                 price.save()
         listed = [price for price in listed if price.effective_from != effective] + wanted
         yield Change(model.name, tier, "added", _describe(version[0], effective))
@@ -208,8 +268,25 @@ def _version_at(prices: list[Price], moment: datetime) -> list[Price]:
     return sorted((price for price in prices if price.effective_from == newest), key=lambda price: price.above_tokens)
 
 
-def _terms(price: Price) -> tuple[int | None, ...]:
-    return (price.above_tokens, *(getattr(price, field) for field in _FIELDS.values()))
+def _terms(price: Price) -> tuple[int, ...]:
+    return (price.above_tokens, *(price.effective(rate) for rate in RATES))
+
+
+def _due(rows: list[CataloguePrice], now: datetime) -> list[CataloguePrice]:
+    """Return the version of one tier's rows that is in force."""
+    start = max((row.start for row in rows if row.start <= now), default=None)
+    return [row for row in rows if row.start == start]
+
+
+def _differing(model: Model, tier: str, listed: list[Price], wanted: list[Price]) -> Iterator[Difference]:
+    ours = {price.above_tokens: price for price in listed}
+    theirs = {price.above_tokens: price for price in wanted}
+    for step in sorted(ours.keys() | theirs.keys() if wanted else ()):
+        for rate in RATES:
+            mine = ours[step].effective(rate) if step in ours else None
+            catalogue = theirs[step].effective(rate) if step in theirs else None
+            if mine != catalogue:
+                yield Difference(model, tier, step, rate, mine, catalogue)
 
 
 def _describe(row: CataloguePrice, effective: datetime) -> str:

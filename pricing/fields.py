@@ -31,6 +31,8 @@ class RateFormField(forms.DecimalField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         """Compare the typed USD with the stored rate, each in its own unit."""
+        if data in self.empty_values:
+            return initial is not None
         try:
             return bool(self.clean(data) != initial)
         except ValidationError:

@@ -1,7 +1,9 @@
 """Who serves a call and what it costs: providers, models, prices, and the version of the configuration."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -20,9 +22,14 @@ _SHORTEST_HINTED = 16  # of a shorter credential the last four would be too much
 _SECONDS = [MinValueValidator(1)]
 _OPTIONAL_RATES = ("cached_input", "cache_write", "audio_input", "audio_output")
 RATES = ("input", "output", *_OPTIONAL_RATES)
+"""The kinds of tokens that have a price of their own."""
+_DECIDES_SCOPE = {"owner", "owner_id", "billed_to_client"}
+_NAME_TAKEN = "There is already a provider of that name."
+SHARED = "shared"
+"""The scope of what every client may use."""
 
 
-class ProviderQuerySet(models.QuerySet["Provider"]):
+class ProviderQuerySet(audit.Audited["Provider"]):
     """Providers, and what is done to many of them at once."""
 
     def reencrypt(self) -> int:
@@ -34,19 +41,43 @@ class ProviderQuerySet(models.QuerySet["Provider"]):
             providers = list(self.exclude(credential_encrypted="").select_for_update())
             for provider in providers:
                 provider.credential_encrypted = credentials.reencrypt(provider.credential_encrypted)
-            with audit.updating(self.filter(pk__in=[provider.pk for provider in providers])):
-                self.bulk_update(providers, ["credential_encrypted"])
+            self.bulk_update(providers, ["credential_encrypted"])
         return len(providers)
+
+    def serving_clients_of(self, owner_id: int | None) -> "ProviderQuerySet":
+        """Return the providers that clients of this operator (None: of nobody) may be given: shared or the operator's.
+
+        Accounts of single clients are among them.
+        """
+        return self.filter(Q(owner=None) | Q(owner=owner_id))
+
+    def update(self, **values: Any) -> int:
+        """Update providers; where that changes whom they serve, their models' names follow.
+
+        Raises IntegrityError where a name would then be there twice.
+        """
+        if not _DECIDES_SCOPE & values.keys():
+            return super().update(**values)
+        with transaction.atomic(using=self.db):
+            changed = list(self.values_list("pk", flat=True))
+            count = super().update(**values)
+            for provider in self.model._default_manager.using(self.db).filter(pk__in=changed):
+                provider.rescope_models()
+        return count
 
 
 class Provider(models.Model):
-    """Where calls are sent: base URL, credential and timeouts (seconds)."""
+    """Where calls are sent: base URL, credential and timeouts (seconds); and whose calls.
+
+    Shared by all clients, or of one operator and for that operator's clients, or a client's own account with a bill of
+    its own, which serves only the clients it is given to.
+    """
 
     class Kind(TextChoices):
         OPENAI = "openai", "OpenAI-compatible"
         SANDBOX = "sandbox", "Sandbox (answered by the gateway itself)"
 
-    name = models.CharField(max_length=100, unique=True)
+    name = models.CharField(max_length=100)
     kind = models.CharField(max_length=20, choices=Kind, default=Kind.OPENAI)
     base_url = models.CharField(
         "base URL",
@@ -56,8 +87,19 @@ class Provider(models.Model):
     )
     credential_encrypted = models.TextField(blank=True, editable=False)
     credential_hint = models.CharField(max_length=_HINT_LENGTH, blank=True, editable=False)
+    # PROTECT: with SET_NULL the account of a colleague who leaves would serve everybody's clients from then on.
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="providers"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="providers",
+        help_text="Whose clients it serves; empty: everybody's.",
+    )
+    billed_to_client = models.BooleanField(
+        "client's own account",
+        default=False,
+        help_text="The provider bills a client, not you. It serves only clients that it is given to.",
     )
     connect_timeout = models.PositiveIntegerField(default=5, validators=_SECONDS, help_text="Seconds.")
     first_byte_timeout = models.PositiveIntegerField(default=600, validators=_SECONDS, help_text="Seconds.")
@@ -76,6 +118,20 @@ class Provider(models.Model):
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(name="provider_name_given", condition=~Q(name="")),
+            models.UniqueConstraint(
+                name="provider_name_once_shared",
+                fields=["name"],
+                condition=Q(owner=None),
+                violation_error_message=_NAME_TAKEN,
+            ),
+            models.UniqueConstraint(
+                name="provider_name_once_per_owner", fields=["owner", "name"], violation_error_message=_NAME_TAKEN
+            ),
+            models.CheckConstraint(
+                name="provider_sandbox_shared",
+                condition=~Q(kind="sandbox") | Q(owner__isnull=True, billed_to_client=False),
+                violation_error_message="The sandbox is everybody's: it has no owner and bills nobody.",
+            ),
             models.CheckConstraint(
                 name="provider_base_url_by_kind",
                 condition=(Q(kind="sandbox") & Q(base_url="")) | (Q(kind="openai") & ~Q(base_url="")),
@@ -96,15 +152,65 @@ class Provider(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the provider; where it now serves others, its models' names follow.
+
+        Raises IntegrityError where one of them is taken there; `full_clean` says it in words.
+        """
+        new = self._state.adding
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+            if not new:
+                self.rescope_models()
+
+    @property
+    def scope(self) -> str:
+        """Whose calls the provider serves. In one scope a model's name is there once."""
+        if self.billed_to_client:
+            return f"account:{self.pk}"
+        return SHARED if self.owner_id is None else f"owner:{self.owner_id}"
+
+    def rescope_models(self) -> None:
+        """Let the models be unique among those that serve the same calls."""
+        self.models.exclude(scope=self.scope).update(scope=self.scope)
+
     def clean(self) -> None:
-        """Refuse a base URL that leads to where a provider may not be."""
+        """Refuse a base URL that leads to where a provider may not be, and names that are taken.
+
+        Names are looked at here because a form without the field `owner` passes the constraints over.
+        """
         super().clean()
         self.base_url = self.base_url.strip().rstrip("/")
+        if Provider.objects.filter(owner=self.owner_id, name=self.name).exclude(pk=self.pk).exists():
+            raise ValidationError({"name": _NAME_TAKEN})
+        self.refuse_to_move_credential()
+        if self.pk is not None:
+            names = self.models.values("name")
+            taken = Model.objects.filter(scope=self.scope, name__in=names).exclude(provider=self)
+            if found := list(taken.values_list("name", flat=True)[:3]):
+                raise ValidationError(
+                    f"Other providers there serve models of the same name already: {', '.join(found)}."
+                )
         if self.base_url:
             try:
                 check_base_url(self.base_url)
             except ValidationError as error:
                 raise ValidationError({"base_url": error}) from error
+
+    def refuse_to_move_credential(self) -> None:
+        """Raise ValidationError where the stored key would go to another server than the one it was entered for.
+
+        Else whoever may edit the base URL could have the key sent to a server of their own.
+        """
+        if self.pk is None or not self.credential_encrypted:
+            return
+        before = Provider.objects.filter(pk=self.pk).first()
+        if before is None or before.credential_encrypted != self.credential_encrypted:
+            return
+        if _server(before.base_url) != _server(self.base_url):
+            raise ValidationError(
+                {"base_url": f"Enter the key together with the new address: the stored one is for {before.base_url}."}
+            )
 
     def set_credential(self, plain: str) -> None:
         """Encrypt the provider's API key into this instance (not yet saved); an empty one removes it.
@@ -122,16 +228,36 @@ class Provider(models.Model):
         return credentials.decrypt(self.credential_encrypted) if self.credential_encrypted else ""
 
 
+class ModelQuerySet(audit.Audited["Model"]):
+    """Models; those moved to another provider get its scope."""
+
+    def update(self, **values: Any) -> int:
+        """Update models. Raises IntegrityError where a name is taken in the new provider's scope."""
+        if moved := {"provider", "provider_id"} & values.keys():
+            provider = values[moved.pop()]
+            if not isinstance(provider, Provider):
+                provider = Provider.objects.using(self.db).get(pk=provider)
+            values["scope"] = provider.scope
+        return super().update(**values)
+
+    def bulk_create(self, objs: Iterable["Model"], *args: Any, **kwargs: Any) -> list["Model"]:
+        """Create models, each in its provider's scope."""
+        made = list(objs)
+        for model in made:
+            model.scope = model.provider.scope
+        return super().bulk_create(made, *args, **kwargs)
+
+
 class Model(models.Model):
     """A model under the name that clients use."""
 
     name = models.CharField(
         max_length=200,
-        unique=True,
         validators=[RegexValidator(r"\A[!-~]+\Z", "Visible ASCII characters only, without spaces.")],
         help_text="What clients ask for. n8n's embedding node lists only names that contain “embed”.",
     )
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="models")
+    scope = models.CharField(max_length=40, default=SHARED, editable=False)  # the provider's, for the constraint
     upstream_name = models.CharField(
         max_length=200, blank=True, help_text="The provider's own name, where it is another one."
     )
@@ -139,12 +265,33 @@ class Model(models.Model):
     free = models.BooleanField(default=False, help_text="Costs nothing. A model neither free nor priced is refused.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    objects = ModelQuerySet.as_manager()
+
     class Meta:
         ordering = ["name"]
-        constraints = [models.CheckConstraint(name="model_name_given", condition=~Q(name=""))]
+        constraints = [
+            models.CheckConstraint(name="model_name_given", condition=~Q(name="")),
+            models.UniqueConstraint(name="model_name_once_per_scope", fields=["scope", "name"]),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model, in its provider's scope."""
+        self.scope = self.provider.scope
+        if "provider" in (kwargs.get("update_fields") or ()):
+            kwargs["update_fields"] = {*kwargs["update_fields"], "scope"}
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse a name that another model of the same scope has."""
+        super().clean()
+        if not hasattr(self, "provider"):  # a form without it says so itself
+            return
+        self.scope = self.provider.scope
+        if Model.objects.filter(scope=self.scope, name=self.name).exclude(pk=self.pk).exists():
+            raise ValidationError({"name": "There is already a model of that name for the same clients."})
 
     @property
     def upstream(self) -> str:
@@ -156,7 +303,7 @@ class Model(models.Model):
         return card_at(self.prices.all(), microseconds(at))
 
 
-class PriceQuerySet(models.QuerySet["Price"]):
+class PriceQuerySet(audit.Audited["Price"]):
     """Prices; the bulk ways to change them keep the rule that one in force stays as it is."""
 
     def in_force(self, at: datetime | None = None) -> "PriceQuerySet":
@@ -205,6 +352,9 @@ class Price(models.Model):
     audio_output = RateField(null=True, blank=True)
     source = models.CharField(max_length=20, choices=Source, default=Source.OPERATOR, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
+    )  # None: a command, or the installation itself
 
     objects = PriceQuerySet.as_manager()
 
@@ -245,6 +395,12 @@ class Price(models.Model):
         self._refuse_in_force()
         return super().delete(*args, **kwargs)
 
+    def effective(self, rate: str) -> int:
+        """Return a rate, picodollars per token: an empty one is that of the whole, input or output."""
+        given: int | None = getattr(self, rate)
+        whole: int = self.output if rate == "audio_output" else self.input
+        return whole if given is None else given
+
     def _refuse_in_force(self) -> None:
         # What the database says counts: this instance may already carry a later date.
         if self.pk is not None and Price.objects.filter(pk=self.pk).in_force().exists():
@@ -267,6 +423,11 @@ class ConfigVersion(models.Model):
     def current(cls) -> int:
         """Return the version; 0 where nothing was ever configured."""
         return cls.objects.values_list("version", flat=True).first() or 0
+
+
+def _server(base_url: str) -> tuple[str, str]:
+    parts = urlsplit(base_url.strip().lower())
+    return parts.scheme, parts.netloc
 
 
 def _in_force() -> ValidationError:

@@ -29,7 +29,7 @@ class WatchTable(Operation):
     """Make every INSERT, UPDATE and DELETE (on PostgreSQL TRUNCATE too) on `table_name` move ConfigVersion up.
 
     The migration must come after pricing.0001_initial. Running it again replaces the triggers, and that is needed: on
-    SQLite, Django alters a table by making it anew, which drops its triggers. Repeat the operation after any such
+    SQLite, Django alters a table by making it anew, which drops its triggers. Put `WatchTableAgain` around any such
     migration; a test compares the triggers with the tables.
     """
 
@@ -46,7 +46,19 @@ class WatchTable(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Create the triggers, replacing those there."""
-        self.database_backwards(app_label, schema_editor, from_state, to_state)
+        self._create(schema_editor)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Drop the triggers.
+
+        Raises NotSupportedError on a database other than SQLite and PostgreSQL.
+        """
+        self._drop(schema_editor)
+
+    def _create(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        self._drop(schema_editor)
         table = self.table_name
         if schema_editor.connection.vendor == "sqlite":
             for event in _SQLITE_EVENTS:
@@ -65,13 +77,7 @@ class WatchTable(Operation):
                 f'FOR EACH STATEMENT EXECUTE FUNCTION "{table}_watch"()'
             )
 
-    def database_backwards(
-        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
-    ) -> None:
-        """Drop the triggers.
-
-        Raises NotSupportedError on a database other than SQLite and PostgreSQL.
-        """
+    def _drop(self, schema_editor: BaseDatabaseSchemaEditor) -> None:
         table = self.table_name
         if schema_editor.connection.vendor == "sqlite":
             for event in _SQLITE_EVENTS:
@@ -90,3 +96,20 @@ class WatchTable(Operation):
     def migration_name_fragment(self) -> str:
         """Return the operation's part of an automatic migration name."""
         return f"watch_{self.table_name}"
+
+
+class WatchTableAgain(WatchTable):
+    """Put the triggers back, forwards and backwards, where a migration alters a table that is watched already.
+
+    Last among the operations it mends the way forwards, first among them the way back: a migration needs both.
+    """
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Create the triggers, replacing those there: the migrations that remain want them."""
+        self._create(schema_editor)
+
+    def describe(self) -> str:
+        """Return the line that `migrate` prints."""
+        return f"Go on counting changes of {self.table_name} in ConfigVersion"

@@ -165,10 +165,10 @@ class Gateway:
         """The list, or one of it. It touches no limit: tools use it as their connection test."""
         path = exchange.request.path
         if path == _MODELS:
-            usable = [_model(route) for route in self._directory.routes() if _usable(route, caller.at)]
+            usable = [_model(r) for r in self._directory.routes(grant.client.id) if _usable(r, caller.at)]
             document: dict[str, Any] = {"object": "list", "data": usable}
         else:
-            document = _model(self._directory.route(_unquoted(path[len(_MODELS) + 1 :])))
+            document = _model(self._directory.route(_unquoted(path[len(_MODELS) + 1 :]), grant.client.id))
         exchange.respond(200, [JSON, *self.call_headers(caller.id, grant)], orjson.dumps(document))
 
     # --- health, metrics, the rest ---

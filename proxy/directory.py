@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from clients.models import Client, Limit
 from keys.models import APIKey
 from pricing.credentials import UnreadableCredential
-from pricing.models import ConfigVersion, Model, Price, Provider
+from pricing.models import SHARED, ConfigVersion, Model, Price, Provider
 from pricing.quotes import RateCard, microseconds, schedule
 from proxy.errors import AuthUnavailable, ModelNotFound
 from proxy.limits.rules import Rule, Subject
@@ -96,6 +96,9 @@ class Snapshot:
     version: int
     grants: dict[bytes, Grant]
     routes: dict[str, Route]
+    """What every client may use."""
+    own_routes: dict[int, dict[str, Route | None]]
+    """By client, what goes before those. None: switched off for this client, whatever others may use."""
     subjects: tuple[Subject, ...]
 
 
@@ -147,16 +150,23 @@ class Directory:
             ) from error
         return self.known(digest)
 
-    def route(self, model: str) -> Route:
-        """The route of a model's name. Raises ModelNotFound."""
-        route = self._snapshot.routes.get(model) if self._snapshot is not None else None
+    def route(self, model: str, client_id: int) -> Route:
+        """The route of a model's name for a client. Raises ModelNotFound."""
+        route: Route | None = None
+        snapshot = self._snapshot
+        if snapshot is not None:
+            own = snapshot.own_routes.get(client_id)
+            route = own[model] if own is not None and model in own else snapshot.routes.get(model)
         if route is None:
             raise ModelNotFound(f"The model {model!r} does not exist or you do not have access to it.", param="model")
         return route
 
-    def routes(self) -> Iterable[Route]:
-        """Every route, by name."""
-        return self._snapshot.routes.values() if self._snapshot is not None else ()
+    def routes(self, client_id: int) -> list[Route]:
+        """Every route of a client, by name."""
+        if self._snapshot is None:
+            return []
+        merged: dict[str, Route | None] = {**self._snapshot.routes, **self._snapshot.own_routes.get(client_id, {})}
+        return [route for _, route in sorted(merged.items()) if route is not None]
 
     # --- keeping current ---
 
@@ -216,7 +226,8 @@ class Directory:
 
     def _load(self) -> Snapshot:
         version = ConfigVersion.current()
-        clients = _clients()
+        configured = list(Client.objects.all())
+        clients = _clients(configured)
         grants = {
             bytes(key.digest): Grant(
                 key_id=key.id,
@@ -227,17 +238,30 @@ class Directory:
             )
             for key in APIKey.objects.all()
         }
-        return Snapshot(version, grants, self._routes(), tuple(client.subject for client in clients.values()))
+        providers = list(Provider.objects.all())
+        by_provider = self._routes(providers)
+        return Snapshot(
+            version,
+            grants,
+            {name: route for name, route in _of_scope(SHARED, providers, by_provider).items() if route is not None},
+            _own_routes(configured, providers, by_provider),
+            tuple(client.subject for client in clients.values()),
+        )
 
-    def _routes(self) -> dict[str, Route]:
-        providers = {provider.id: self._provider(provider) for provider in Provider.objects.filter(enabled=True)}
+    def _routes(self, configured: Iterable[Provider]) -> dict[int, dict[str, Route | None]]:
+        """By provider, what it serves; None: switched off."""
+        providers = {provider.id: self._provider(provider) for provider in configured if provider.enabled}
         prices: dict[int, list[Price]] = {}
         for price in Price.objects.all():
             prices.setdefault(price.model_id, []).append(price)
-        routes = {}
-        for model in Model.objects.filter(enabled=True, provider__enabled=True).order_by("name"):
+        routes: dict[int, dict[str, Route | None]] = {}
+        for model in Model.objects.order_by("name"):
+            served = routes.setdefault(model.provider_id, {})
+            if not model.enabled or model.provider_id not in providers:
+                served[model.name] = None
+                continue
             cards = schedule(prices.get(model.id, ()))
-            routes[model.name] = Route(
+            served[model.name] = Route(
                 model_id=model.id,
                 name=model.name,
                 upstream_name=model.upstream_name or model.name,
@@ -281,7 +305,43 @@ class Directory:
         return self._targets[identity]
 
 
-def _clients() -> dict[int, ClientGrant]:
+def _of_scope(
+    scope: str, providers: Iterable[Provider], by_provider: dict[int, dict[str, Route | None]]
+) -> dict[str, Route | None]:
+    """What the providers of a scope serve; a name of theirs that is switched off is not there."""
+    served: dict[str, Route | None] = {}
+    for provider in providers:
+        if provider.scope == scope:
+            for name, route in by_provider.get(provider.id, {}).items():
+                if route is not None:
+                    served[name] = route
+    return served
+
+
+def _own_routes(
+    clients: Iterable[Client], providers: list[Provider], by_provider: dict[int, dict[str, Route | None]]
+) -> dict[int, dict[str, Route | None]]:
+    """By client, what goes before the shared routes: its own provider's, then its owner's providers'."""
+    accounts = {provider.id for provider in providers if provider.billed_to_client}
+    owners = {provider.owner_id for provider in providers if provider.owner_id is not None}
+    of_owners = {owner: _of_scope(f"owner:{owner}", providers, by_provider) for owner in owners}
+    own: dict[int, dict[str, Route | None]] = {}
+    for client in clients:
+        routes = of_owners.get(client.owner_id, {}) if client.owner_id is not None else {}
+        if client.provider_id is not None:
+            # What is switched off on a client's own account goes nowhere else: somebody else would get the bill.
+            preferred = {
+                name: route
+                for name, route in by_provider.get(client.provider_id, {}).items()
+                if route is not None or client.provider_id in accounts
+            }
+            routes = {**routes, **preferred}
+        if routes:
+            own[client.id] = routes
+    return own
+
+
+def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
     rules: dict[int, list[Rule]] = {}
     for limit in Limit.objects.order_by("id"):
         rules.setdefault(limit.client_id, []).append(Rule(limit.id, limit.metric, limit.amount, limit.cycle))
@@ -293,7 +353,7 @@ def _clients() -> dict[int, ClientGrant]:
             markup_bp=client.markup_bp,
             subject=Subject(client.id, tuple(rules.get(client.id, ())), _zone(client), client.cycle_start_day),
         )
-        for client in Client.objects.all()
+        for client in clients
     }
 
 

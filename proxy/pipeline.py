@@ -104,7 +104,7 @@ class Pipeline:
         try:
             call = read_call(endpoint, exchange.request.body, exchange.request.header(b"x-gateway-tags"))
             session = session_digest(grant.client.id, call.tags.session)
-            route = self._directory.route(call.model)
+            route = self._directory.route(call.model, grant.client.id)
             reservation, rough = await self._admission.reserve(call_id, grant, call, route, session)
             flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
             unwritten: journal_file.JournalUnavailable | None = None

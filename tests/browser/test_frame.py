@@ -8,8 +8,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from clients.onboarding import create_client
 from keys.lifecycle import issue
+from pricing.models import Model, Provider
+from pricing.price_list import Step, new_price
 from tests.browser.axe import assert_usable, findings
 from tests.browser.operator import Operator, sign_in
+from tests.clients.test_plans import make_plan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -17,12 +20,25 @@ PAGES = {
     "index": "/admin/",
     "clients": "/admin/clients/client/",
     "client": "/admin/clients/client/{client}/change/",
+    "client-new": "/admin/onboard/",
+    "client-import": "/admin/clients/client/import/",
+    "client-suspend": "/admin/clients/client/{client}/status/suspended/",
+    "client-plan": "/admin/clients/client/plan/?ids={client}",
+    "plans": "/admin/clients/plan/",
+    "plan": "/admin/clients/plan/{plan}/change/",
     "keys": "/admin/keys/apikey/",
     "key": "/admin/keys/apikey/{key}/change/",
     "key-issue": "/admin/keys/apikey/add/?client={client}",
     "key-regenerate": "/admin/keys/apikey/{key}/regenerate/",
     "key-revoke": "/admin/keys/apikey/{key}/revoke/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
+    "providers": "/admin/pricing/provider/",
+    "provider": "/admin/pricing/provider/{provider}/change/",
+    "provider-connection": "/admin/pricing/provider/{provider}/connection/",
+    "provider-new": "/admin/pricing/provider/add/",
+    "models": "/admin/pricing/model/",
+    "model": "/admin/pricing/model/{model}/change/",
+    "price-new": "/admin/pricing/model/{model}/price/",
     "team": "/admin/auth/user/",
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
@@ -41,8 +57,13 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     # The window of headless Chromium is never narrower than 500
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    client = create_client("Dental Clinic", ["credits=25/month"])
+    client = create_client("Dental Clinic", ["credits=25/month"], make_plan("Basic", "requests=100/day"))
     key, _ = issue(client, "their n8n")
+    provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
+    model = Model.objects.create(name="gpt-4o-mini", provider=provider)
+    new_price(model, [Step(150_000, 700_000)], None, None)
+    rows = {"client": client, "key": key, "plan": client.plan, "provider": provider, "model": model}
+    ids = {name: row.pk for name, row in rows.items()}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()
@@ -51,7 +72,7 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     sign_in(operator)
     wrong = []
     for name, path in PAGES.items():
-        operator.opens(path.format(client=client.pk, key=key.pk))
+        operator.opens(path.format(**ids))
         operator.takes_a_picture(f"{name}-{theme}-{width}")
         if browser.execute_script("return document.documentElement.scrollWidth > window.innerWidth"):
             wrong.append(f"{name}: is wider than {width} pixels")

@@ -79,7 +79,7 @@ def test_strangers_and_people_put_out_see_nothing(ana: User, clients: dict[str, 
 
 def test_what_the_agency_shares_is_read_and_not_changed(ana: User, ben: User) -> None:
     shared, hers, his = (
-        Provider.objects.create(name=name, kind="sandbox", owner=owner)
+        Provider.objects.create(name=name, base_url="https://api.example.com/v1", owner=owner)
         for name, owner in (("shared", None), ("hers", ana), ("his", ben))
     )
     assert set(visible(ana, Provider.objects.all())) == {shared, hers}
@@ -93,7 +93,7 @@ def test_what_the_agency_shares_is_read_and_not_changed(ana: User, ben: User) ->
 
 
 def test_all_clients_is_not_all_providers(ana: User, ben: User) -> None:
-    Provider.objects.create(name="his", kind="sandbox", owner=ben)
+    Provider.objects.create(name="his", base_url="https://api.example.com/v1", owner=ben)
     set_role(ana, Role.OPERATOR, all_clients=True)
     assert not visible(ana, Provider.objects.all())
 

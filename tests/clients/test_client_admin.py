@@ -1,15 +1,18 @@
-"""Clients in the admin: onboarded with limits in natural units, never deleted with a history."""
+"""Clients in the admin: limits in natural units, status and plan with what comes of them, history kept."""
 
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client as Browser
 from django.urls import reverse
-from pytest_django import Settings
 
+from clients.access import Role, set_role
 from clients.models import Client
 from clients.onboarding import create_client
 from keys.lifecycle import issue
+from tests.clients.test_plans import make_plan
 
 pytestmark = pytest.mark.django_db
 
@@ -35,11 +38,12 @@ def form(limits: list[tuple[str, str, str]], **changes: str) -> dict[str, Any]:
     return data | changes
 
 
-def test_a_client_is_onboarded_with_its_limits(admin_client: Browser) -> None:
+def test_limits_and_profile_are_edited_in_natural_units(admin_client: Browser) -> None:
+    client = create_client("Acme")
     sent = form([("credits", "25.50", "month"), ("requests", "100", "day")])
-    answer = admin_client.post(reverse("admin:clients_client_add"), sent)
+    answer = admin_client.post(reverse("admin:clients_client_change", args=[client.pk]), sent)
     assert answer.status_code == 302, answer.context["errors"]
-    client = Client.objects.get()
+    client.refresh_from_db()
     assert (client.markup_bp, client.time_zone, client.cycle_start_day) == (1250, "Asia/Kolkata", 15)
     assert {(limit.metric, limit.amount, limit.cycle) for limit in client.limits.all()} == {
         ("credits", 25_500_000_000_000, "month"),
@@ -54,10 +58,17 @@ def test_a_client_is_onboarded_with_its_limits(admin_client: Browser) -> None:
     assert "12.5 %" in listed
 
 
-def test_a_new_client_lives_where_the_installation_does(admin_client: Browser, settings: Settings) -> None:
-    settings.TIME_ZONE = "Europe/Berlin"
-    page = admin_client.get(reverse("admin:clients_client_add")).content.decode()
-    assert '<option value="Europe/Berlin" selected>' in page
+def test_who_saves_second_is_told_and_keeps_what_was_entered(admin_client: Browser) -> None:
+    client = create_client("Acme")
+    url = reverse("admin:clients_client_change", args=[client.pk])
+    seen = str(client.version)
+    assert admin_client.post(url, form([], seen_version=seen, company="First")).status_code == 302
+    late = admin_client.post(url, form([], seen_version=seen, company="Second"))
+    assert late.status_code == 200
+    assert "after you opened this page" in late.content.decode()
+    assert "Second" in late.content.decode()
+    client.refresh_from_db()
+    assert client.company == "First"
 
 
 @pytest.mark.parametrize(
@@ -78,10 +89,12 @@ def test_a_new_client_lives_where_the_installation_does(admin_client: Browser, s
 def test_wrong_input_is_shown_beside_the_form(
     admin_client: Browser, limits: list[tuple[str, str, str]], changes: dict[str, str]
 ) -> None:
-    answer = admin_client.post(reverse("admin:clients_client_add"), form(limits, **changes))
+    client = create_client("Acme")
+    answer = admin_client.post(reverse("admin:clients_client_change", args=[client.pk]), form(limits, **changes))
     assert answer.status_code == 200
     assert answer.context["errors"]
-    assert not Client.objects.exists()
+    assert not client.limits.exists()
+    assert list(Client.objects.values_list("name", "time_zone", "markup_bp")) == [("Acme", client.time_zone, 0)]
 
 
 def test_a_client_with_keys_is_kept(admin_client: Browser) -> None:
@@ -105,3 +118,134 @@ def test_a_client_without_history_can_go(admin_client: Browser) -> None:
 def test_there_is_no_deletion_in_bulk(admin_client: Browser) -> None:
     create_client("Acme")
     assert "delete_selected" not in admin_client.get(reverse("admin:clients_client_changelist")).content.decode()
+
+
+# --- status, plan, many at once ---
+
+
+def text(answer: Any) -> str:
+    assert answer.status_code == 200, answer.status_code
+    return " ".join(answer.content.decode().split())
+
+
+def test_a_status_is_changed_with_its_reason_and_says_what_happens_before(admin_client: Browser) -> None:
+    client = create_client("Acme")
+    url = reverse("admin:clients_client_status", args=[client.pk, "suspended"])
+    assert "403 client_suspended" in text(admin_client.get(url))
+    shown = text(admin_client.post(url, {"reason": "invoice 7 is open"}, follow=True))
+    assert "Suspended: invoice 7 is open" in shown
+    admin_client.post(reverse("admin:clients_client_status", args=[client.pk, "active"]), {})
+    client.refresh_from_db()
+    assert (client.status, client.status_reason) == ("active", "")
+
+
+def test_archived_clients_leave_the_list_and_are_found_when_asked_for(admin_client: Browser) -> None:
+    create_client("Acme")
+    gone = create_client("Gone")
+    gone.archive("left")
+    gone.save()
+    url = reverse("admin:clients_client_changelist")
+
+    def names(**asked: str) -> set[str]:
+        return {client.name for client in admin_client.get(url, asked).context["cl"].queryset}
+
+    assert (names(), names(status="inactive"), names(status="all")) == ({"Acme"}, {"Gone"}, {"Acme", "Gone"})
+
+
+def test_many_are_suspended_and_given_a_plan_at_once(admin_client: Browser) -> None:
+    plan = make_plan("Basic", "requests=100/day")
+    clients = [create_client(f"Client {number}", ["requests=5/day"]) for number in range(3)]
+    ids = [client.pk for client in clients[:2]]
+    url = reverse("admin:clients_client_changelist")
+    assert "2 clients suspended" in text(
+        admin_client.post(url, {"action": "suspend", "_selected_action": ids}, follow=True)
+    )
+    assert Client.objects.filter(status="suspended").count() == 2
+    asked = admin_client.post(url, {"action": "choose_plan", "_selected_action": ids}, follow=True)
+    assert "Basic: 100 requests a day" in text(asked)
+    assert "2 clients: plan Basic" in text(
+        admin_client.post(asked.redirect_chain[-1][0], {"plan": plan.pk}, follow=True)
+    )
+    assert [str(client.limits.get()) for client in clients] == ["100 requests a day"] * 2 + ["5 requests a day"]
+
+
+def test_a_client_that_deviates_from_its_plan_shows_it(admin_client: Browser) -> None:
+    create_client("Acme", ["requests=5/day"], make_plan("Basic", "requests=100/day"))
+    shown = text(admin_client.get(reverse("admin:clients_client_changelist")))
+    assert "Basic (deviates: 5 requests a day instead of 100 requests)" in shown
+
+
+def test_chosen_clients_are_exported(admin_client: Browser) -> None:
+    chosen = create_client("=cmd()", ["requests=5/day"])
+    create_client("Other")
+    sent = {"action": "export_csv", "_selected_action": [chosen.pk]}
+    answer = admin_client.post(reverse("admin:clients_client_changelist"), sent)
+    file = b"".join(answer).decode("utf-8-sig")
+    assert file.count("\r\n") == 2
+    assert '"\'=cmd()"' in file
+    assert "requests=5/day" in file
+
+
+# --- import ---
+
+
+def upload(browser: Browser, content: str) -> Any:
+    file = SimpleUploadedFile("clients.csv", content.encode(), "text/csv")
+    return browser.post(reverse("admin:clients_client_import"), {"file": file})
+
+
+def test_a_file_is_shown_before_anything_is_made_of_it_and_made_once(admin_client: Browser) -> None:
+    make_plan("Basic", "requests=100/day")
+    shown = upload(admin_client, "name,plan\nAcme,Basic\nBeta,\n")
+    assert "2 clients in clients.csv; none is made yet" in text(shown)
+    assert "100 requests a day" in text(shown)
+    assert not Client.objects.exists()
+    confirmed = {"draft": str(shown.context["draft"].pk)}
+    assert "2 clients imported" in text(
+        admin_client.post(reverse("admin:clients_client_import"), confirmed, follow=True)
+    )
+    assert "was made already" in text(admin_client.post(reverse("admin:clients_client_import"), confirmed, follow=True))
+    assert Client.objects.count() == 2
+
+
+def test_what_is_wrong_with_a_file_is_told_by_line_and_nothing_is_made(admin_client: Browser) -> None:
+    shown = text(upload(admin_client, "name,plan\nAcme,\nBeta,Gold\n"))
+    assert "<td>3</td><td>plan</td><td>There is no plan &#x27;Gold&#x27;" in shown
+    assert not Client.objects.exists()
+
+
+def test_nobody_confirms_anothers_file(admin_client: Browser) -> None:
+    shown = upload(admin_client, "name\nAcme\n")
+    other = User.objects.create_user("other")
+    set_role(other, Role.OPERATOR)
+    browser = Browser()
+    browser.force_login(User.objects.get(pk=other.pk))
+    browser.post(reverse("admin:clients_client_import"), {"draft": str(shown.context["draft"].pk)})
+    assert not Client.objects.exists()
+
+
+# --- plans ---
+
+
+def test_a_plan_that_changed_is_given_to_its_clients_by_an_action(admin_client: Browser) -> None:
+    plan = make_plan("Basic", "requests=100/day")
+    follows = create_client("Follows", plan=plan)
+    deviates = create_client("Deviates", ["requests=5/day"], plan)
+    limit = plan.limits.get()
+    sent = {
+        "name": "Basic",
+        "markup_bp": "10",
+        "limits-TOTAL_FORMS": 1,
+        "limits-INITIAL_FORMS": 1,
+        "limits-0-id": limit.pk,
+        "limits-0-plan": plan.pk,
+        "limits-0-metric": "requests",
+        "limits-0-amount": "200",
+        "limits-0-cycle": "day",
+    }
+    url = reverse("admin:clients_plan_change", args=[plan.pk])
+    assert "1 client still has the terms of before" in text(admin_client.post(url, sent, follow=True))
+    assert str(follows.limits.get()) == "100 requests a day"
+    chosen = {"action": "adopt", "_selected_action": [plan.pk]}
+    assert "1 client got" in text(admin_client.post(reverse("admin:clients_plan_changelist"), chosen, follow=True))
+    assert (str(follows.limits.get()), str(deviates.limits.get())) == ("200 requests a day", "5 requests a day")

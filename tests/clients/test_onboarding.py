@@ -2,6 +2,7 @@
 
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -10,9 +11,11 @@ from django.db import IntegrityError, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients.markup import format_markup, parse_markup
 from clients.models import Client, Limit
-from clients.onboarding import create_client, find_client, format_markup, parse_markup
+from clients.onboarding import create_client, find_client, onboard
 from pricing.models import ConfigVersion
+from tests.clients.test_plans import make_plan
 
 pytestmark = pytest.mark.django_db
 
@@ -173,3 +176,25 @@ def test_the_command_says_what_is_wrong_on_one_line(args: list[str], about: str)
         run(*args)
     assert "\n" not in str(refusal.value)
     assert Client.objects.count() == 1
+
+
+def test_a_form_sent_twice_makes_one_client() -> None:
+    token = uuid4()
+    first, made = onboard(token, "Acme", ["requests=1/day"])
+    again, made_again = onboard(token, " Acme ", ["requests=1/day"])
+    assert (made, made_again, again) == (True, False, first)
+    assert first.limits.count() == 1
+    with pytest.raises(ValidationError, match="was sent before and made Acme"):
+        onboard(token, "Other")
+    with pytest.raises(ValidationError, match="already exists"):
+        onboard(uuid4(), "Acme")
+    assert Client.objects.count() == 1
+
+
+def test_a_client_is_made_of_a_plan_from_the_shell() -> None:
+    make_plan("Basic", "requests=100/day", "credits=2/month", markup_bp=2000)
+    run("Acme", "--plan", "Basic", "--limit", "requests=5/day", "--limit", "credits=none/month")
+    client = Client.objects.get()
+    assert ([str(limit) for limit in client.limits.all()], client.markup_bp) == (["5 requests a day"], 2000)
+    with pytest.raises(CommandError, match="no plan 'Gold'"):
+        run("Other", "--plan", "Gold")

@@ -21,13 +21,17 @@ pytestmark = pytest.mark.xdist_group("make_run")  # each start takes all of a sm
 class Installation:
     """`manage.py start` as a child of this test, with what it printed."""
 
-    def __init__(self, env: dict[str, str], output: Path) -> None:
+    def __init__(self, env: dict[str, str], output: Path, *arguments: str) -> None:
         self.address = f"http://127.0.0.1:{env['PORT']}"
         self.data_dir = Path(env["DATA_DIR"])
         self._output = output
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "start"], cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, "manage.py", "start", *arguments],
+                cwd=ROOT,
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
             )
         self.wait_until(lambda: "Ctrl-C stops everything." in self.printed or self.process.poll() is not None)
 

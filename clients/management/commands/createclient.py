@@ -5,7 +5,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from clients.onboarding import create_client, parse_markup
+from clients.markup import parse_markup
+from clients.onboarding import create_client, find_plan
 from clients.sentences import sentence
 
 
@@ -25,6 +26,11 @@ class Command(BaseCommand):
             help="such as requests=100/day, tokens=2000000/month, credits=25.50/month (USD) or sessions=500/month; "
             "cycles are minute, hour, day, week, month and total; may be repeated",
         )
+        parser.add_argument(
+            "--plan",
+            metavar="NAME",
+            help="take its limits and markup, but for those given; --limit requests=none/day leaves one of them out",
+        )
         parser.add_argument("--email", default="")
         parser.add_argument("--company", default="")
         parser.add_argument("--phone", default="")
@@ -42,7 +48,8 @@ class Command(BaseCommand):
         try:
             if options["markup"] is not None:
                 profile["markup_bp"] = parse_markup(options["markup"])
-            client = create_client(options["name"], options["limit"], **profile)
+            plan = None if options["plan"] is None else find_plan(options["plan"])
+            client = create_client(options["name"], options["limit"], plan, **profile)
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
         self.stdout.write(str(client.pk))

@@ -13,8 +13,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.utils import timezone
 
 from gateway_project.console import LogFollower, deaths, remarkable
+from gateway_project.demo.fill import DAYS, fill, is_filled
 from gateway_project.first_run import Welcome, banner, prepare
 from gateway_project.preflight import check_environment, hold_data_dir
 from gateway_project.processes import log_file, programs, stop_seconds, supervise
@@ -30,10 +32,13 @@ class Command(BaseCommand):
     help = "Starts everything: migrates, prepares a first run, runs gateway, web, ingest and worker until stopped."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Take one option, for containers."""
+        """Take an option for containers, and one for `make demo`."""
         parser.add_argument("--logs", action="store_true", help="print every log line of the four processes")
+        parser.add_argument(
+            "--demo", action="store_true", help="at first, fill the installation with made-up clients and their usage"
+        )
 
-    def handle(self, *args: Any, logs: bool, **options: Any) -> None:
+    def handle(self, *args: Any, logs: bool, demo: bool, **options: Any) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP, then stop all and return."""
         self.stopping = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -43,7 +48,7 @@ class Command(BaseCommand):
         lock = hold_data_dir()
         self._say("Preparing the database ...")
         call_command("migrate", verbosity=0, interactive=False)
-        welcome = prepare()
+        welcome = self._demo() if demo else prepare()
         self.programs = programs()
         self.followers = [LogFollower(program.name, log_file(program.name)) for program in self.programs]
         self.supervisor_log = LogFollower("supervisor", log_file("supervisor"))
@@ -61,6 +66,13 @@ class Command(BaseCommand):
             lock.close()
         if not self.stopping:
             raise ImproperlyConfigured(f"The supervisor ended by itself; {log_file('supervisor')} may say why.")
+
+    def _demo(self) -> Welcome | None:
+        """Prepare as ever, where that is to be done with a dozen clients and what they used."""
+        if is_filled():
+            return prepare()
+        self._say(f"Making {DAYS} days of usage ...")
+        return fill(timezone.now()).welcome
 
     def _stop(self, *_: object) -> None:
         self.stopping = True

@@ -8,7 +8,7 @@ from clients.append_only import AppendOnly
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clients", "0002_membership"),
+        ("clients", "0003_plans_versions_and_imports"),
         ("contenttypes", "0002_remove_content_type_name"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
