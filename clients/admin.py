@@ -1,6 +1,6 @@
 """Admin pages of clients: the list and what is done to many of them, the profile, status and plan of one."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -30,6 +30,7 @@ from clients.models import Client, ClientQuerySet, Plan, default_time_zone, time
 from clients.plan_admin import PlanAdmin
 from clients.plans import behind, change_plan, deviates, deviations, recognise_plan
 from clients.team_admin import TeamAdmin
+from pricing.money import format_dollars
 
 __all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
 
@@ -160,7 +161,10 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     form = ClientForm
     inlines = [LimitInline]  # the keys app adds its own
-    list_display = ("name", "company", "status_shown", "plan_shown", "limits_shown", "markup_shown", "owner")
+    list_display = (
+        *("name", "company", "status_shown", "plan_shown", "limits_shown"),
+        *("charged", "last_call", "markup_shown", "owner"),
+    )
     list_filter = (StatusFilter, "plan", SilentFilter, "owner")
     list_select_related = ("owner", "plan")
     list_per_page = 50
@@ -178,7 +182,9 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         """Fetch limits and plans of the whole page at once."""
         clients: QuerySet[Client] = super().get_queryset(request)
-        return clients.prefetch_related("limits", "plan__limits")
+        return clients.prefetch_related("limits", "plan__limits").annotate(
+            charged=Sum("keys__use__charge"), last_call=Max("keys__use__last_used_at")
+        )
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out deletion in bulk: Django would read all usage of the selected clients to list it."""
@@ -222,6 +228,17 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     def limits_shown(self, client: Client) -> str:
         """Return all limits in words."""
         return ", ".join(str(limit) for limit in client.limits.all()) or "none"
+
+    @admin.display(description="charged ever (USD)", ordering="charged", empty_value="0.00")
+    def charged(self, client: Any) -> str | None:
+        """Return what all its keys were charged."""
+        return format_dollars(client.charged) if client.charged else None
+
+    @admin.display(description="last call", ordering="last_call", empty_value="never")
+    def last_call(self, client: Any) -> datetime | None:
+        """Return when it called last, to the minute."""
+        moment: datetime | None = client.last_call
+        return moment
 
     @admin.display(description="markup", ordering="markup_bp")
     def markup_shown(self, client: Client) -> str:

@@ -97,6 +97,7 @@ class Process:
             health=self,
             web=WebRelay(self.pool, web_port, trusted),
             trusted=trusted,
+            standings_token=settings.STANDINGS_TOKEN,
         )
         self.server = Server(self.app, max_body=settings.MAX_BODY_BYTES)
         self._journal_task: asyncio.Task[None] | None = None

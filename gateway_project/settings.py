@@ -78,6 +78,8 @@ else:
 
 # A key of its own for the digests of WhatsApp users, so that it survives a rotation of ENCRYPTION_KEYS.
 SESSION_DIGEST_KEY = hmac.new(SECRET_KEY.encode(), b"whatsapp-session", hashlib.sha256).digest()
+# With it the back office asks the gateway how the limits stand; nobody else can.
+STANDINGS_TOKEN = hmac.new(SECRET_KEY.encode(), b"standings", hashlib.sha256).hexdigest()
 
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", *([_public.hostname] if _public.hostname else [])]

@@ -40,10 +40,12 @@ class Admission:
 
     async def reserve(
         self, call_id: str, grant: Grant, call: CallRequest, route: Route, session: str | None
-    ) -> tuple[Reservation, Usage]:
+    ) -> tuple[Reservation, Usage] | RateLimited | QuotaExceeded:
         """Hold what the call may need; returns the reservation and the estimate that the journal keeps.
 
-        Raises ModelNotPriced, RateLimited, QuotaExceeded or LimitsUnavailable. A call refused consumes nothing.
+        A call that a limit refuses consumes nothing; the error is returned, since a client that loops against its
+        limit must cost less than one that is served, and raising costs more than all the rest of a refusal. Raises
+        ModelNotPriced or LimitsUnavailable.
         """
         try:
             return await self._reserve(call_id, grant, call, route, session)
@@ -60,7 +62,7 @@ class Admission:
 
     async def _reserve(
         self, call_id: str, grant: Grant, call: CallRequest, route: Route, session: str | None
-    ) -> tuple[Reservation, Usage]:
+    ) -> tuple[Reservation, Usage] | RateLimited | QuotaExceeded:
         # The engine books a call on the window that is open when it is asked, so the call's time is taken at that
         # very moment: with the time at which its headers came, the ledger would put it into another window.
         now = self._clock()
@@ -77,8 +79,9 @@ class Admission:
             outcome = await self._limits.reserve(call_id, subject, demand, now)
         if isinstance(outcome, Refusal):
             why = explain(outcome, subject.zone, now)
-            error = RateLimited if why.code == RateLimited.code else QuotaExceeded
-            raise error(why.message, headers=why.headers)
+            if why.code == RateLimited.code:
+                return RateLimited(why.message, headers=why.headers)
+            return QuotaExceeded(why.message, headers=why.headers)
         return outcome, rough
 
 

@@ -1,5 +1,6 @@
-"""What the edge serves: /v1, health, metrics; everything else is the back office's."""
+"""What the edge serves: /v1, health, metrics, standings; everything else is the back office's."""
 
+import hmac
 import logging
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -64,6 +65,7 @@ class Gateway:
         health: Health,
         web: WebRelay,
         trusted: Networks,
+        standings_token: str,
     ) -> None:
         self._clock = clock
         self._new_id = new_id
@@ -75,6 +77,7 @@ class Gateway:
         self._health = health
         self._web = web
         self._trusted = trusted
+        self._standings_key = b"Bearer " + standings_token.encode()
 
     # --- the edge's view ---
 
@@ -137,7 +140,9 @@ class Gateway:
         assert caller.grant is not None
         endpoint = _POST.get(request.path)
         if endpoint is not None:
-            await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)
+            refused = await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)
+            if refused is not None:
+                exchange.respond(*self.render(request, refused))
         else:
             self._serve_models(exchange, caller, caller.grant)
 
@@ -182,8 +187,25 @@ class Gateway:
             exchange.respond(200 if ready else 503, [JSON], orjson.dumps(report, option=orjson.OPT_APPEND_NEWLINE))
         elif path == b"/metrics":
             exchange.respond(200, [(b"content-type", b"text/plain; version=0.0.4")], self._metrics.render())
+        elif path == b"/standings" and self._is_back_office(exchange.request):
+            exchange.respond(200, [JSON], self._standings())
         else:
             await self._web.serve(exchange)
+
+    def _is_back_office(self, request: Request) -> bool:
+        return hmac.compare_digest(request.header(b"authorization") or b"", self._standings_key)
+
+    def _standings(self) -> bytes:
+        """How every limit stands now, by client: rule id, amount, spent, held and when it resets (µs)."""
+        snapshot = self._directory.snapshot
+        now = self._clock()
+        found: dict[str, list[tuple[int, int, int, int, int | None]]] = {}
+        for subject in snapshot.subjects if snapshot is not None else ():
+            standings = self._limits.standings(subject, now)
+            found[str(subject.client_id)] = [
+                (one.rule.id, one.rule.amount, one.spent, one.held, one.resets_at) for one in standings
+            ]
+        return orjson.dumps(found)
 
 
 def _check_path(path: bytes, method: bytes) -> None:

@@ -71,9 +71,16 @@ class Pipeline:
         self._on_end = on_end
         self.in_flight = 0
 
-    async def call(self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int) -> None:
-        """Serve one call. Raises GatewayError for whatever ends it before a byte of an answer went out."""
+    async def call(
+        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int
+    ) -> GatewayError | None:
+        """Serve one call; return what a limit refused it for, which the caller answers.
+
+        Raises GatewayError for whatever else ends it before a byte of an answer went out.
+        """
         flight = await self._admit(exchange, endpoint, grant, call_id, at)
+        if isinstance(flight, GatewayError):
+            return flight
         self.in_flight += 1
         broken: BaseException | None = None
         try:
@@ -86,6 +93,7 @@ class Pipeline:
                 raise broken
         finally:
             self.in_flight -= 1
+        return None
 
     async def _end_broken(self, flight: Flight, exchange: Exchange, broken: BaseException) -> None:
         if isinstance(broken, asyncio.CancelledError):
@@ -97,7 +105,9 @@ class Pipeline:
 
     # --- read, admit ---
 
-    async def _admit(self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int) -> Flight:
+    async def _admit(
+        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int
+    ) -> Flight | GatewayError:
         call: CallRequest | None = None
         route: Route | None = None
         session: str | None = None
@@ -105,7 +115,11 @@ class Pipeline:
             call = read_call(endpoint, exchange.request.body, exchange.request.header(b"x-gateway-tags"))
             session = session_digest(grant.client.id, call.tags.session)
             route = self._directory.route(call.model, grant.client.id)
-            reservation, rough = await self._admission.reserve(call_id, grant, call, route, session)
+            outcome = await self._admission.reserve(call_id, grant, call, route, session)
+            if isinstance(outcome, GatewayError):
+                self.refuse(endpoint, grant, call_id, at, outcome, call=call, route=route, session=session)
+                return outcome
+            reservation, rough = outcome
             flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
             unwritten: journal_file.JournalUnavailable | None = None
             try:

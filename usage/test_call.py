@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from django.conf import settings
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -18,6 +17,7 @@ from clients import access
 from keys.lifecycle import find
 from keys.models import APIKey
 from usage.models import UsageRecord
+from usage.standings import gateway_url
 
 _ANSWER_SECONDS = 30.0
 _RECORD_SECONDS = 5.0
@@ -43,7 +43,7 @@ def make(key: str, model: str) -> Outcome:
     began = time.monotonic()
     try:
         answer = httpx.post(
-            f"http://{_gateway_host()}:{settings.PORT}/v1/chat/completions",
+            f"{gateway_url()}/v1/chat/completions",
             json=body,
             headers={"authorization": f"Bearer {key}"},
             timeout=_ANSWER_SECONDS,
@@ -79,12 +79,6 @@ def test_call_view(request: HttpRequest) -> HttpResponse:
         raise Http404
     outcome = make(plain, request.POST.get("model", "")[:200])
     return TemplateResponse(request, "admin/usage/test_call.html", {"outcome": outcome, "key": key})
-
-
-def _gateway_host() -> str:
-    """Where this machine reaches the gateway: an address that means all of them is reached on loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104 - compared, not bound
-    return f"[{host}]" if ":" in host else host
 
 
 def _record(request_id: str) -> UsageRecord | None:

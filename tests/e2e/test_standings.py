@@ -1,0 +1,21 @@
+"""How limits stand, from the gateway to the back office alone."""
+
+import asyncio
+
+from tests.callers import exchange
+from tests.e2e.conftest import House
+
+
+def test_the_back_office_is_told_what_is_used_and_nobody_else_is(house: House) -> None:
+    caller = house.account("requests=5/day")
+    caller.calls_at_once(2)
+    told = house.installation.python(
+        f"from clients.models import Client; from usage.standings import of_client; "
+        f"result = [[s.spent, s.held, s.words['left']] for s in of_client(Client.objects.get(pk={caller.id}))]"
+    )
+    assert told == [[2, 0, "3 requests"]]
+    for line in ("", "authorization: Bearer wrong\r\n", f"authorization: Bearer {caller.key}\r\n"):
+        request = f"GET /standings HTTP/1.1\r\nhost: 127.0.0.1\r\n{line}\r\n".encode()
+        reply = asyncio.run(exchange(house.installation.port, request))
+        assert reply.status in (404, 503)  # what the back office says, where there is one
+        assert b"[" not in reply.body

@@ -1,0 +1,143 @@
+"""The home page and a client's page: what they say, of whom, and in how many queries."""
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client as Browser
+from django.urls import reverse
+from django.utils import timezone
+
+from clients.access import Role, set_role
+from clients.models import Client
+from clients.onboarding import create_client
+from usage import standings
+from usage.models import UsageRecord
+
+pytestmark = pytest.mark.django_db
+AMOUNTS = [f.name for f in UsageRecord._meta.fields if f.name.endswith(("_tokens", "_us", "cost", "charge"))]
+
+
+def call(client: Client, **fields: Any) -> UsageRecord:
+    now = timezone.now()
+    values: dict[str, Any] = dict.fromkeys(AMOUNTS, 0) | {
+        "first_byte_us": None, "admitted_at": now, "settled_at": now, "outcome": "ok", "status": 200,
+        "stream": False, "estimated": False, "session_opened": False, "model_asked": "gpt-4o-mini",
+    }  # fmt: skip
+    return UsageRecord(request_id=uuid.uuid4(), client=client, **values | fields)
+
+
+@pytest.fixture
+def gateway_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, tuple[int, int]] | None], None]:
+    """What the gateway tells of the limits of clients: spent and held of each; None: it does not answer."""
+
+    def say(told: dict[int, tuple[int, int]] | None) -> None:
+        def ask() -> Any:
+            if told is None:
+                return None
+            return {
+                str(client.pk): [(limit.pk, limit.amount, *told[client.pk], None) for limit in client.limits.all()]
+                for client in Client.objects.filter(pk__in=told).prefetch_related("limits")
+            }
+
+        monkeypatch.setattr(standings, "_ask", ask)
+
+    return say
+
+
+def text(answer: Any) -> str:
+    assert answer.status_code == 200, answer.status_code
+    return " ".join(answer.content.decode().split())
+
+
+def test_the_home_page_of_an_empty_installation_says_the_next_step(admin_client: Browser, gateway_says: Any) -> None:
+    gateway_says({})
+    shown = text(admin_client.get("/admin/"))
+    assert "No client yet" in shown
+    assert reverse("admin:onboard") in shown
+    assert "Nothing that anybody has to look at" in shown
+
+
+def test_the_home_page_says_what_today_cost_who_is_close_and_what_is_wrong(
+    admin_client: Browser, gateway_says: Any
+) -> None:
+    full, close, far = (create_client(name, ["requests=100/day"]) for name in ("Full", "Close", "Far"))
+    gateway_says({full.pk: (100, 0), close.pk: (70, 12), far.pk: (79, 0)})
+    before_today = timezone.now() - timedelta(days=2)
+    UsageRecord.objects.bulk_create(
+        [call(far, cost=2 * 10**12, charge=3 * 10**12, input_tokens=1_000, output_tokens=234) for _ in range(2)]
+        + [call(far, cost=10**12, charge=10**12, admitted_at=before_today)]
+        + [call(close, outcome="upstream_error", status=502) for _ in range(3)]
+        + [call(full, outcome="refused", status=429) for _ in range(5)]
+    )
+    shown = text(admin_client.get("/admin/"))
+    assert "<dd>4.00</dd>" in shown
+    assert "<dd>6.00</dd>" in shown
+    assert "<dd>2,468</dd>" in shown
+    assert "1 client used up a limit" in shown
+    assert "</a>: 3 of 3 calls failed" in shown
+    assert shown.index("100 %") < shown.index("82 %")
+    assert "79 %" not in shown
+
+
+def test_without_the_gateway_the_home_page_says_so(admin_client: Browser, gateway_says: Any) -> None:
+    create_client("Acme", ["requests=1/day"])
+    gateway_says(None)
+    assert "The gateway does not answer" in text(admin_client.get("/admin/"))
+
+
+def test_an_operator_sees_own_clients_on_the_home_page_and_no_others(gateway_says: Any) -> None:
+    ann = User.objects.create_user("ann")
+    set_role(ann, Role.OPERATOR)
+    own, other = create_client("Own", ["requests=1/day"], owner=ann), create_client("Other", ["requests=1/day"])
+    gateway_says({own.pk: (1, 0), other.pk: (1, 0)})
+    UsageRecord.objects.bulk_create([call(own, charge=10**12), call(other, charge=7 * 10**12)])
+    browser = Browser()
+    browser.force_login(User.objects.get(pk=ann.pk))
+    shown = text(browser.get("/admin/"))
+    assert "Own</a>" in shown
+    assert "Other" not in shown
+    assert "<dd>1.00</dd>" in shown
+
+
+def test_a_clients_page_shows_its_limits_its_month_its_calls_and_its_errors(
+    admin_client: Browser, gateway_says: Any
+) -> None:
+    acme = create_client("Acme", ["credits=10/month"])
+    gateway_says({acme.pk: (2_500_000_000_000, 500_000_000_000)})
+    month_ago = timezone.now() - timedelta(days=40)
+    UsageRecord.objects.bulk_create(
+        [call(acme, charge=10**12), call(acme, charge=10**12, admitted_at=month_ago)]
+        + [call(acme, outcome="refused", status=429, error_code="insufficient_quota") for _ in range(2)]
+    )
+    shown = text(admin_client.get(reverse("admin:clients_client_change", args=[acme.pk])))
+    for words in ("2.50 USD", "0.50 USD", "7.00 USD", "1.00 USD charged, 1 calls", "insufficient_quota", "gpt-4o-mini"):
+        assert words in shown, words
+
+
+def test_pages_stay_quick_and_ask_as_often_for_many_clients(
+    admin_client: Browser, gateway_says: Any, django_assert_max_num_queries: Any
+) -> None:
+    Client.objects.bulk_create([Client(name=f"Client {number}") for number in range(1_000)])
+    clients = list(Client.objects.all())
+    gateway_says({client.pk: (1, 0) for client in clients})
+    now = timezone.now()
+    UsageRecord.objects.bulk_create(
+        [call(client, charge=1, admitted_at=now - timedelta(hours=hour)) for client in clients for hour in range(20)],
+        batch_size=500,
+    )
+    pages = [
+        "/admin/",
+        reverse("admin:clients_client_changelist"),
+        reverse("admin:clients_client_change", args=[clients[0].pk]),
+    ]
+    for page in pages:
+        admin_client.get(page)  # templates are compiled once
+        began = time.perf_counter()
+        with django_assert_max_num_queries(25):
+            assert admin_client.get(page).status_code == 200
+        assert time.perf_counter() - began < 2, page  # the bound is for a machine under load; 0.3 s is the aim

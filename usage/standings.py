@@ -1,0 +1,104 @@
+"""How limits stand at this moment, as the gateway knows it: used, reserved, left, and when they reset."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.db.models import QuerySet
+
+from clients.limits import format_amount
+from clients.models import Client, Limit
+from usage.lines import moment
+
+_SECONDS = 2.0
+_CLOSE_PERCENT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one limit stands; amounts are in the metric's own unit."""
+
+    limit: Limit
+    spent: int
+    held: int
+    resets_at: datetime | None
+
+    @property
+    def percent(self) -> int:
+        """What is used or reserved, of the whole; more than 100 where a call took more than was foreseen."""
+        taken = self.spent + self.held
+        return 100 if self.limit.amount == 0 else taken * 100 // self.limit.amount
+
+    @property
+    def close(self) -> bool:
+        """Whether somebody should look."""
+        return self.percent >= _CLOSE_PERCENT
+
+    @property
+    def full(self) -> bool:
+        """Whether calls are refused."""
+        return self.spent + self.held >= self.limit.amount
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The amounts with their units: used, reserved, left, limit."""
+        left = max(0, self.limit.amount - self.spent - self.held)
+        amounts = {"used": self.spent, "reserved": self.held, "left": left, "limit": self.limit.amount}
+        return {name: format_amount(self.limit.metric, amount) for name, amount in amounts.items()}
+
+    @property
+    def bar(self) -> dict[str, int]:
+        """Widths of used and reserved in percent of the bar."""
+        used = min(100, self.spent * 100 // self.limit.amount) if self.limit.amount else 100
+        return {"used": used, "reserved": min(100 - used, self.percent - used)}
+
+
+def gateway_url() -> str:
+    """Return where this machine reaches the gateway: an address that means all of them is reached on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}"
+
+
+def of_client(client: Client) -> list[Standing] | None:
+    """Return how the limits of a client stand; None where the gateway does not answer."""
+    told = _ask()
+    return None if told is None else _read(told.get(str(client.pk), []), client.limits.all())
+
+
+def closest(clients: QuerySet[Client]) -> list[Standing] | None:
+    """Return the limits of `clients` that are used or reserved by 80 % and more, the fullest first.
+
+    None where the gateway does not answer.
+    """
+    told = _ask()
+    if told is None:
+        return None
+    rows = [row for of_one in told.values() for row in of_one if (row[2] + row[3]) * 100 >= _CLOSE_PERCENT * row[1]]
+    limits = Limit.objects.filter(pk__in=[row[0] for row in rows], client__in=clients).select_related("client")
+    return sorted(_read(rows, limits), key=lambda one: -one.percent)
+
+
+def _read(rows: Iterable[Any], limits: Iterable[Limit]) -> list[Standing]:
+    by_id = {limit.pk: limit for limit in limits}
+    return [
+        Standing(by_id[rule], spent, held, None if resets_at is None else moment(resets_at))
+        for rule, _, spent, held, resets_at in rows
+        if rule in by_id
+    ]
+
+
+def _ask() -> dict[str, Any] | None:
+    try:
+        answer = httpx.get(
+            f"{gateway_url()}/standings",
+            headers={"authorization": f"Bearer {settings.STANDINGS_TOKEN}"},
+            timeout=_SECONDS,
+            trust_env=False,
+        )
+        told: dict[str, Any] = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return told
