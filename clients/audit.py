@@ -20,7 +20,6 @@ from clients.append_only import SAYS, unlocked
 from pricing import actors, audit
 from pricing.actors import Door
 
-
 _held: ContextVar["list[AuditEntry] | None"] = ContextVar("held", default=None)
 
 
