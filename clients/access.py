@@ -14,7 +14,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 
-from clients.models import Client, Membership, check_time_zone, default_time_zone
+from clients.models import Client, Membership, check_time_zone, default_time_zone, time_zones
 from pricing import audit
 
 Role = Membership.Role
@@ -178,10 +178,15 @@ def keep_an_owner(user: User) -> None:
         raise ValidationError(f"{user} is the only owner: make somebody else an owner first.")
 
 
-def time_zone_of(user: User) -> str:
-    """Return the zone that times are shown in to `user`: his own, or else the installation's."""
+def chosen_time_zone(user: Person) -> str:
+    """Return the zone that `user` has chosen to see times in, '' where none."""
     membership: Membership | None = getattr(user, "membership", None)
-    return (membership.time_zone if membership else "") or default_time_zone()
+    return membership.time_zone if membership else ""
+
+
+def time_zone_of(user: Person, browsers: str = "") -> str:
+    """Return the zone that times are shown in to `user`: the chosen one, the browser's, or the installation's."""
+    return chosen_time_zone(user) or (browsers if browsers in time_zones() else default_time_zone())
 
 
 def set_time_zone(user: User, name: str) -> None:

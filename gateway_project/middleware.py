@@ -4,7 +4,6 @@ import ipaddress
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
@@ -56,10 +55,10 @@ def address_of(request: HttpRequest) -> str | None:
 
 
 def tell_the_time_where_the_reader_is(get_response: GetResponse) -> GetResponse:
-    """Show times, and read those typed in, in the reader's own zone, or else the installation's."""
+    """Show times, and read those typed in, in the reader's zone: chosen, or told by the browser (time_zone.js)."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        zone = time_zone_of(request.user) if request.user.is_authenticated else settings.TIME_ZONE
+        zone = time_zone_of(request.user, request.COOKIES.get("time_zone", ""))
         with timezone.override(ZoneInfo(zone)):
             return get_response(request)
 

@@ -158,6 +158,15 @@ class ScopedAdmin(_Scoped):
             raise Http404(f"No {self.opts.verbose_name} with that id.")
         return found
 
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> None:
+        """Leave it to the audit log, which knows more: there is one log. So below."""
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> None:
+        """Do nothing."""
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Do nothing."""
+
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

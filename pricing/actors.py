@@ -3,7 +3,8 @@
 Every door says it once, around all that it does; whatever is changed inside needs no request at hand.
 """
 
-from collections.abc import Callable, Iterator
+import getpass
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -33,6 +34,15 @@ class Actor:
 
     def __str__(self) -> str:
         return self.user.get_username() if self.user else self.name or self.door.value
+
+
+def command(arguments: Sequence[str]) -> Actor:
+    """Return the actor of a process started with these arguments: the command, never its options, and whose shell."""
+    try:
+        shell = f" ({getpass.getuser()})"
+    except (KeyError, OSError):  # a container's user may have no name
+        shell = ""
+    return Actor(Door.COMMAND, " ".join(["command", *arguments[1:2]]) + shell)
 
 
 _present: ContextVar[Callable[[], Actor]] = ContextVar("acting", default=lambda: Actor(Door.AUTOMATIC))

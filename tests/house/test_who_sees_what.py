@@ -76,7 +76,16 @@ OBJECT_PAGES = {
 POSTED = {"pricing_provider_test", "pricing_provider_test_new", "pricing_model_withdraw"}
 """Pages that do something, and show nothing."""
 # Pages of no object: everybody with a role gets them, scoped where they hold anything.
-SITE_PAGES = {"index", "search", "jsi18n", "autocomplete", "password_change", "password_change_done", "app_list"}
+SITE_PAGES = {
+    "index",
+    "search",
+    "time_zone",
+    "jsi18n",
+    "autocomplete",
+    "password_change",
+    "password_change_done",
+    "app_list",
+}
 SIGN_IN_PAGES = {"login", "logout"}
 TESTED_ALONE = {"test_call"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
