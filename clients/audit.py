@@ -212,9 +212,8 @@ def prune(before: datetime) -> int:
     with unlocked(AuditEntry._meta.db_table):
         old: QuerySet[AuditEntry] = models.QuerySet(AuditEntry).filter(timestamp__lt=before)
         count = old._raw_delete(old.db)
-    audit.log_event(
-        AuditEntry(), f"deleted {count}", object_pk="", object_repr=f"entries from before {before:%Y-%m-%d}"
-    )
+    those = f"{count:,} from before {before:%Y-%m-%d}"
+    audit.log_event(AuditEntry(), "deleted", object_pk="", object_repr=those)
     return count
 
 

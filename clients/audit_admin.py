@@ -1,7 +1,8 @@
 """Admin pages of the audit log: to read, filter and take out as CSV; nobody changes it."""
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from django.contrib import admin
@@ -33,6 +34,7 @@ from pricing import audit
 
 _LONGEST = 80  # of a value in a list; the entry's own page has all of it
 _AT_ONCE = 2_000
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(9998, 1, 1)  # beyond, other zones' clocks have no year
 
 COLUMNS = ("time_utc", "who", "email", "through", "address", "act", "kind", "object", "object_id", "client", "changes")
 """Of the CSV. The time is ISO 8601 in UTC, so that a file means the same whoever made it."""
@@ -65,24 +67,28 @@ class DaysFilter(RangeDateFilter):  # type: ignore[misc]  # unfold ships no type
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         """Keep entries of those days; what is no date is no bound."""
-        first, last = (self._day(end) for end in ("from", "to"))
+        first, last = self._day("from"), self._day("to")
         if first:
-            queryset = queryset.filter(timestamp__gte=first)
-        return queryset.filter(timestamp__lt=last + timedelta(days=1)) if last else queryset
+            queryset = queryset.filter(timestamp__gte=timezone.make_aware(datetime.combine(first, time.min)))
+        if last:
+            queryset = queryset.filter(timestamp__lte=timezone.make_aware(datetime.combine(last, time.max)))
+        return queryset
 
-    def _day(self, end: str) -> datetime | None:
+    def _day(self, end: str) -> date | None:
         try:
             day = parse_date(str(self.used_parameters.get(f"{self.parameter_name}_{end}", "")))
-            return timezone.make_aware(datetime.combine(day, time())) if day else None
-        except (ValueError, OverflowError):
+        except ValueError:
             return None
+        return day if day and FIRST_DAY < day < LAST_DAY else None
 
 
 class OwnClients(AutocompleteDropdownForm):  # type: ignore[misc]  # unfold ships no types
     """A choice of client that names none that the reader may not see, whatever the address says."""
 
-    def __init__(self, request: HttpRequest, name: str, *args: Any, **options: Any) -> None:
-        super().__init__(request, name, *args, **options)
+    def __init__(self, request: HttpRequest, name: str, data: dict[str, Any], **options: Any) -> None:
+        chosen = str(data.get(name) or "")
+        known = {name: chosen} if re.fullmatch("[0-9]{1,18}", chosen) else {}  # longer ones are no ids of a database
+        super().__init__(request, name, data=known, **options)
         self.fields[name].queryset = access.visible(request.user, Client.objects.all())
 
 

@@ -45,7 +45,9 @@ def track(
     """
     auditlog.register(
         model,
-        include_fields=[field.name for field in model._meta.fields if field.name not in left_out],
+        include_fields=[
+            field.name for field in model._meta.fields if not field.primary_key and field.name not in left_out
+        ],
         mask_fields=list(hidden),
         mask_callable="pricing.audit.hide",
         m2m_fields=many,
