@@ -20,6 +20,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from clients.audit_admin import AuditEntryAdmin
 from clients.editing import claim
 from clients.exporting import export
 from clients.import_page import import_view
@@ -31,7 +32,7 @@ from clients.plans import behind, change_plan, deviates, deviations, recognise_p
 from clients.team_admin import TeamAdmin
 from pricing.money import format_dollars
 
-__all__ = ["ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
+__all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
 
 Status = Client.Status
 VERBS = {Status.ACTIVE: "Activate", Status.SUSPENDED: "Suspend", Status.INACTIVE: "Archive"}

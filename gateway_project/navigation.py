@@ -31,7 +31,7 @@ SIDEBAR: Final = [
     ],
     [
         Entry("Team", "badge", "admin:auth_user_changelist", "auth.view_user"),
-        Entry("Audit log", "history", "admin:auditlog_logentry_changelist", "auditlog.view_logentry"),
+        Entry("Audit log", "history", "admin:clients_auditentry_changelist", "clients.view_auditentry"),
         Entry("Settings", "settings", "admin:settings"),
     ],
 ]
@@ -53,13 +53,18 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
-    pages = [("Change password", "account_change_password")]
+    pages = [("Time zone", "admin:time_zone"), ("Change password", "account_change_password")]
     return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]
 
 
 def favicon(request: HttpRequest) -> str:
     """Return where the picture for the browser's tab is."""
     return static("gateway_project/favicon.svg")
+
+
+def time_zone_script(request: HttpRequest) -> str:
+    """Return where the script is that tells the browser's time zone."""
+    return static("gateway_project/time_zone.js")
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:

@@ -94,6 +94,7 @@ try:
 except (ValueError, OSError, LookupError) as error:
     raise ImproperlyConfigured(f"TIME_ZONE must be an IANA name such as Europe/Berlin, not {TIME_ZONE!r}.") from error
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "gateway_project.formats"  # a time is shown with its zone
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
@@ -118,6 +119,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "csp",
+    "auditlog",
     "allauth",
     "allauth.account",
     "pricing",
@@ -137,6 +139,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "gateway_project.middleware.name_the_actor",
+    "gateway_project.middleware.tell_the_time_where_the_reader_is",
 ]
 TEMPLATES = [
     {
@@ -212,6 +216,7 @@ UNFOLD = {
     "SITE_HEADER": "LLM gateway",
     "SITE_SYMBOL": "hub",  # of Material Symbols, which unfold brings along
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.navigation.favicon"}],
+    "SCRIPTS": ["gateway_project.navigation.time_zone_script"],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
@@ -241,6 +246,10 @@ UNFOLD = {
     "ACCOUNT": {"navigation": "gateway_project.navigation.account"},
     "SIDEBAR": {"show_search": True, "command_search": True, "navigation": "gateway_project.navigation.sidebar"},
 }
+
+AUDITLOG_LOGENTRY_MODEL = "clients.AuditEntry"
+AUDITLOG_STORE_JSON_CHANGES = True
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # names outlive what they name
 
 # --- data plane -----------------------------------------------------------------------------------------------------
 
