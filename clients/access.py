@@ -83,7 +83,9 @@ RULES: Final[dict[str, Rule]] = {
     "pricing.price": Rule(ALL, OPERATORS, "model__provider__owner", shared=True, granted=False),
 }
 
-HIDDEN: Final = frozenset({"auth.group", "account.emailaddress", "account.emailconfirmation"})
+HIDDEN: Final = frozenset(
+    {"auth.group", "account.emailaddress", "account.emailconfirmation", "mfa.authenticator", "usersessions.usersession"}
+)
 """Models of other packages that have admin pages of their own; the back office leaves those out."""
 
 

@@ -252,8 +252,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         """Refuse the calls of those that are active."""
         chosen = list(queryset.filter(status=Status.ACTIVE))
         count = Client.objects.filter(pk__in=[client.pk for client in chosen]).suspend()
-        for client in chosen:
-            self.log_change(request, client, "Suspended.")
         messages.success(request, f"{count} client{'s'[: count != 1]} suspended. {Status.SUSPENDED.what_happens}")
 
     @admin.action(description="Activate", permissions=["change"])
@@ -262,7 +260,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         chosen = list(queryset.exclude(status=Status.ACTIVE))
         for client in chosen:
             client.activate()
-            self.log_change(request, client, "Activated.")
         messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]} activated.")
 
     @admin.action(description="Change plan…", permissions=["change"])
@@ -331,7 +328,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
                 case Status.INACTIVE:
                     client.archive(reason)
             client.save()
-            self.log_change(request, client, f"{wanted.label}. {reason}".strip())
             messages.success(request, f"{client} is {wanted.label.lower()}.")
             return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
         context = {
@@ -364,8 +360,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         if form.is_valid():
             plan = form.cleaned_data["plan"]
             change_plan(Client.objects.filter(pk__in=[client.pk for client in chosen]), plan)
-            for client in chosen:
-                self.log_change(request, client, f"Plan: {plan or 'none'}.")
             messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]}: plan {plan or 'none'}.")
             return HttpResponseRedirect(back)
         whom = str(one) if one else f"{len(chosen)} clients"

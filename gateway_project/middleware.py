@@ -4,7 +4,11 @@ import ipaddress
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from django.http import HttpRequest, HttpResponse
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 
 from clients.access import time_zone_of
@@ -61,5 +65,22 @@ def tell_the_time_where_the_reader_is(get_response: GetResponse) -> GetResponse:
         zone = time_zone_of(request.user, request.COOKIES.get("time_zone", ""))
         with timezone.override(ZoneInfo(zone)):
             return get_response(request)
+
+    return middleware
+
+
+def second_factor(get_response: GetResponse) -> GetResponse:
+    """With REQUIRE_SECOND_FACTOR lead everybody without one to the page that sets it up; no other is open to them."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if (
+            settings.REQUIRE_SECOND_FACTOR
+            and request.path.startswith("/admin/")
+            and request.user.is_authenticated
+            and not is_mfa_enabled(request.user)
+        ):
+            messages.warning(request, "A second factor is required here. Set one up: an app, or a passkey.")
+            return HttpResponseRedirect(reverse("mfa_index"))
+        return get_response(request)
 
     return middleware

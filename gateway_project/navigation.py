@@ -53,7 +53,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
-    pages = [("Time zone", "admin:time_zone"), ("Change password", "account_change_password")]
+    pages = [
+        ("Time zone", "admin:time_zone"),
+        ("Second factor", "mfa_index"),
+        ("Sessions", "usersessions_list"),
+        ("Change password", "account_change_password"),
+    ]
     return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]
 
 

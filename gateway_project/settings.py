@@ -122,6 +122,8 @@ INSTALLED_APPS = [
     "auditlog",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "pricing",
     "clients",
     "keys",
@@ -139,6 +141,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "gateway_project.middleware.second_factor",
     "gateway_project.middleware.name_the_actor",
     "gateway_project.middleware.tell_the_time_where_the_reader_is",
 ]
@@ -207,6 +210,13 @@ ACCOUNT_ADAPTER = "gateway_project.sign_in.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an operator vouches for the address by making the user
 ACCOUNT_SESSION_REMEMBER = None  # the form asks
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60  # for how long a sign-in counts as fresh, which dangerous acts ask for
+MFA_ADAPTER = "gateway_project.sign_in.SecondFactors"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "LLM gateway"
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers allow http on localhost alone
+REQUIRE_SECOND_FACTOR = _boolean("REQUIRE_SECOND_FACTOR")  # nobody works here without one
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
 
 # --- back office ----------------------------------------------------------------------------------------------------

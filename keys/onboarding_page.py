@@ -133,8 +133,5 @@ def _taken_on(request: HttpRequest, client: Client, key: APIKey, plain: str | No
     if plain is None:
         messages.info(request, f"This form was sent before: {client} is here already.")
         return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
-    clients, keys = admin.site.get_model_admin(Client), admin.site.get_model_admin(APIKey)
-    clients.log_addition(request, client, "Taken on.")
-    keys.log_addition(request, key, "Issued.")
     messages.success(request, f"{client} is taken on.")
     return keep_to_show(request, key, plain)

@@ -1,12 +1,7 @@
 """Admin pages of providers: settings, address and key, a test of the connection, and the import of models."""
 
-import time
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
-from allauth.account import app_settings
-from allauth.account.adapter import get_adapter
-from allauth.account.authentication import get_authentication_records
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -25,6 +20,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from pricing import connection_test, importing
 from pricing.connection_test import Outcome
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Provider
 from pricing.rate_text import per_million
 
@@ -202,13 +198,10 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         """Change address and key, after a fresh sign-in."""
         provider = self._changeable(request, object_id)
         if not signed_in_lately(request):
-            if request.method == "POST":
-                messages.warning(request, "Sign in again, then enter the key once more: it was not kept.")
             return ask_to_sign_in_again(request)
         form = ConnectionForm(request.POST or None, instance=provider)
         if request.method == "POST" and form.is_valid():
             form.save()
-            self.log_change(request, provider, "Changed address or key.")
             messages.success(request, f"Saved. New calls to {provider} go there within a second.")
             return HttpResponseRedirect(reverse("admin:pricing_provider_change", args=[provider.pk]))
         present = Provider.objects.get(pk=provider.pk)
@@ -264,8 +257,6 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         if not names:
             raise ValidationError("Tick the models to import.")
         imported = importing.import_models(provider, names, request.user)  # type: ignore[arg-type]
-        for model in imported.made:
-            self.log_addition(request, model, f"Imported from {provider}.")
         if imported.made:
             count = len(imported.made)
             messages.success(request, f"{count} model{'s'[: count > 1]} imported from {provider}.")
@@ -291,19 +282,6 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     ) -> HttpResponse:
         whole = self.admin_site.each_context(request) | {"opts": self.opts, "title": title, "original": provider}
         return TemplateResponse(request, f"admin/pricing/provider/{name}.html", whole | context)
-
-
-def signed_in_lately(request: HttpRequest) -> bool:
-    """Tell whether whoever asks has proved lately who they are: signing in counts, confirming it again as well."""
-    records = get_authentication_records(request, request.user)
-    return any(time.time() - record["at"] < app_settings.REAUTHENTICATION_TIMEOUT for record in records)
-
-
-def ask_to_sign_in_again(request: HttpRequest) -> HttpResponse:
-    """Lead to the page that asks for the password or the second factor, and back; what was posted is not kept."""
-    methods = get_adapter().get_reauthentication_methods(request.user)
-    page = methods[0]["url"] if methods else reverse("account_login")
-    return HttpResponseRedirect(f"{page}?{urlencode({'next': request.get_full_path()})}")
 
 
 def _outcome(provider: Provider, form: TestForm) -> Outcome:

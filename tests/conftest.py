@@ -1,8 +1,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import time
 
 import pytest
+from django.test import Client as Browser
 
 from tests.installation import Installation
 
@@ -37,3 +39,16 @@ def _tests_may_empty_the_audit_log() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", flush_all)
         yield
+
+
+def sign_in_freshly(browser: Browser) -> Browser:
+    """Make the sign-in of a browser one that dangerous acts accept."""
+    session = browser.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time()}]
+    session.save()
+    return browser
+
+
+@pytest.fixture
+def admin_client(admin_client: Browser) -> Browser:
+    return sign_in_freshly(admin_client)

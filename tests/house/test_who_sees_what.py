@@ -24,6 +24,7 @@ from clients.onboarding import create_client
 from keys.lifecycle import issue
 from pricing.models import Model, Price, Provider
 from pricing.price_list import Step, new_price
+from tests.conftest import sign_in_freshly
 from usage import test_call
 from usage.models import UsageRecord
 
@@ -172,6 +173,7 @@ class Agency:
         browser = Browser()
         if person != "stranger":
             browser.force_login(User.objects.get(pk=self.people[person].pk))
+            sign_in_freshly(browser)
         return browser
 
 
