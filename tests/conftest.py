@@ -4,6 +4,7 @@ from pathlib import Path
 from time import time
 
 import pytest
+from allauth.account.internal.flows.login import _AUTHENTICATION_METHODS_USER_SESSION_KEY as USER_OF_METHODS
 from django.test import Client as Browser
 
 from tests.installation import Installation
@@ -45,6 +46,7 @@ def sign_in_freshly(browser: Browser) -> Browser:
     """Make the sign-in of a browser one that dangerous acts accept."""
     session = browser.session
     session["account_authentication_methods"] = [{"method": "password", "at": time()}]
+    session[USER_OF_METHODS] = session["_auth_user_id"]
     session.save()
     return browser
 
