@@ -74,6 +74,8 @@ RULES: Final[dict[str, Rule]] = {
     "auth.user": Rule(OWNERS),
     "contenttypes.contenttype": Rule(ALL, frozenset()),
     "keys.apikey": Rule(OPERATORS, OPERATORS, "client__owner"),
+    "keys.allowedmodel": Rule(OPERATORS, OPERATORS, "key__client__owner"),
+    "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "pricing.provider": Rule(OPERATORS | {Role.FINANCE}, OPERATORS, "owner", shared=True, granted=False),

@@ -295,7 +295,11 @@ CELERY_BEAT_SCHEDULE = {
     "forget ended admin sessions": {
         "task": "gateway_project.tasks.clear_sessions",
         "schedule": timedelta(days=1),
-    }
+    },
+    "tell of keys that expire and of links that were opened": {
+        "task": "gateway_project.tasks.tell_of_keys",
+        "schedule": timedelta(minutes=1),
+    },
 }
 
 # --- security -------------------------------------------------------------------------------------------------------

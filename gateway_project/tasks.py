@@ -3,9 +3,18 @@
 from django.core.management import call_command
 
 from gateway_project.celery import app
+from keys import handover, notices
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery ships no types
 def clear_sessions() -> None:
     """Delete the sessions of people whose sign-in has run out."""
     call_command("clearsessions")
+
+
+@app.task  # type: ignore[untyped-decorator]
+def tell_of_keys() -> None:
+    """Mail what keys expire soon, and which hand-over links were opened; erase the texts of links that ran out."""
+    handover.erase_expired()
+    notices.mail_expiring()
+    notices.mail_opened()

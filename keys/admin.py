@@ -1,11 +1,12 @@
 """Admin pages of keys: issue, regenerate, revoke."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -14,14 +15,21 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelect2MultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from clients import access
 from clients.admin import ClientAdmin
 from clients.models import Client
-from keys import lifecycle
-from keys.models import APIKey
+from keys import handover, lifecycle
+from keys.handover_page import make_view
+from keys.models import AllowedModel, APIKey, APIKeyQuerySet
 from keys.show_once import keep_to_show, show_once
+from pricing.models import Model
 from pricing.money import format_dollars
 
 
@@ -35,6 +43,13 @@ class IssueForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
         help_text="What it is used for, such as the n8n instance that will hold it.",
     )
+    models = forms.ModelMultipleChoiceField(
+        Model.objects.none(),
+        required=False,
+        label="Models",
+        widget=UnfoldAdminSelect2MultipleWidget,
+        help_text="The only ones that may be used with it. None chosen: all.",
+    )
     expires_in = forms.CharField(
         max_length=20,
         required=False,
@@ -47,6 +62,8 @@ class IssueForm(forms.Form):
         super().__init__(*args, **kwargs)
         open_clients = Client.objects.exclude(status=Client.Status.INACTIVE)
         self.fields["client"].queryset = access.visible(user, open_clients, "change")  # type: ignore[attr-defined]
+        models = access.visible(user, Model.objects.filter(enabled=True).order_by("name"))
+        self.fields["models"].queryset = models  # type: ignore[attr-defined]
 
     def clean_expires_in(self) -> object:
         """Return the time, or None for ever."""
@@ -84,20 +101,35 @@ class StateFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the choices."""
-        return [("working", "Working"), ("expired", "Expired"), ("revoked", "Revoked")]
+        return [
+            ("working", "Working"),
+            ("expiring", "Expiring within 14 days"),
+            ("expired", "Expired"),
+            ("revoked", "Revoked"),
+        ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> QuerySet[APIKey]:
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[APIKey]:
         """Return the keys in the chosen state now."""
-        over = Q(expires_at__lte=timezone.now())
+        keys: APIKeyQuerySet = queryset
         match self.value():
             case "working":
-                return queryset.filter(~over | Q(expires_at__isnull=True), revoked_at__isnull=True)
+                return keys.working()
+            case "expiring":
+                return keys.expiring(timedelta(days=14))
             case "expired":
-                return queryset.filter(over, revoked_at__isnull=True)
+                return keys.expired()
             case "revoked":
-                return queryset.filter(revoked_at__isnull=False)
+                return keys.revoked()
             case _:
-                return queryset
+                return keys
+
+
+class AllowedModels(TabularInline):  # type: ignore[misc]  # unfold ships no types
+    """The only models that may be used with a key."""
+
+    model = AllowedModel
+    verbose_name_plural = "allowed models (none: all)"
+    extra = 1
 
 
 class ShowsUse:
@@ -113,6 +145,13 @@ class ShowsUse:
         """Return when the key was last used, to the minute."""
         moment = key.use.last_used_at if hasattr(key, "use") else None
         return None if moment is None else date_format(timezone.localtime(moment), "DATETIME_FORMAT")
+
+    @admin.display(description="from")
+    def last_from(self, key: APIKey) -> str:
+        """Return the address and the user agent of the last use."""
+        if not hasattr(key, "use") or not key.use.last_address:
+            return "–"
+        return f"{key.use.last_address}, {key.use.last_user_agent or 'no user agent'}"
 
     @admin.display(description="calls", ordering="use__calls")
     def calls(self, key: APIKey) -> str:
@@ -148,12 +187,15 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         "revoked_at",
         "revoked_reason",
         "replacement",
+        "handed_over",
         "last_used",
+        "last_from",
         "calls",
         "tokens",
         "charge",
     )
     readonly_fields = fields[1:]
+    inlines = [AllowedModels]
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         """Keys stay on record: they are revoked instead."""
@@ -166,6 +208,8 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             path("<int:key_id>/regenerate/", view(self.regenerate_view), name="keys_apikey_regenerate"),
             path("<int:key_id>/revoke/", view(self.revoke_view), name="keys_apikey_revoke"),
             path("<int:key_id>/new/", view(self.show_once_view), name="keys_apikey_show_once"),
+            path("<int:key_id>/handover/", view(self.handover_view), name="keys_apikey_handover"),
+            path("<int:key_id>/withdraw/", view(self.withdraw_view), name="keys_apikey_withdraw"),
             *super().get_urls(),
         ]
 
@@ -234,6 +278,45 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         if not self.has_view_permission(request):
             raise PermissionDenied
         return show_once(request, self, key_id)
+
+    def handover_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """Make a link that shows the key once to whoever gets it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        return make_view(request, self, get_object_or_404(self.get_queryset(request), pk=key_id))
+
+    def withdraw_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """Let a link show nothing any more."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        if request.method == "POST":
+            handover.withdraw(key.pk)
+            self.log_change(request, key, "Hand-over link withdrawn.")
+            messages.success(request, "The link shows nothing any more. The key itself goes on working.")
+            return HttpResponseRedirect(_page("change", key))
+        text = "Whoever opens the link sees no key. The key itself goes on working; revoke it if it may have leaked."
+        return self._ask(request, key, forms.Form(), title=f"Withdraw the link of {key}", text=text, button="Withdraw")
+
+    @admin.display(description="hand-over link")
+    def handed_over(self, key: APIKey) -> str:
+        """Return whether a link waits, or when and from where it was opened."""
+        link = getattr(key, "handover", None)
+        if link is None:
+            return "none"
+        match link.state(timezone.now()):
+            case "opened":
+                when = date_format(timezone.localtime(link.opened_at), "DATETIME_FORMAT")
+                return f"opened on {when} from {link.opened_address or 'an unknown address'}, {link.opened_user_agent}"
+            case "ready":
+                until = date_format(timezone.localtime(link.expires_at), "DATETIME_FORMAT")
+                return format_html(
+                    'not opened yet, works until {}. <a class="underline" href="{}">Withdraw it</a>',
+                    until,
+                    _page("withdraw", key),
+                )
+            case state:
+                return f"{state}, never opened"
 
     def _ask(self, request: HttpRequest, key: APIKey | None, form: forms.Form, **context: str) -> HttpResponse:
         context_whole = {

@@ -4,16 +4,21 @@ The text of a key is returned once, to whoever asked for it, and kept nowhere.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from clients.models import Client
 from keys import tokens
-from keys.models import APIKey
+from keys.handover import withdraw
+from keys.models import AllowedModel, APIKey
+from pricing import audit
+from pricing.models import Model
 
 LONGEST: Final = timedelta(days=36_500)
 REPLACED: Final = "replaced"
@@ -22,10 +27,17 @@ REPLACED: Final = "replaced"
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def issue(client: Client, name: str = "", expires_in: timedelta | None = None) -> tuple[APIKey, str]:
+def issue(
+    client: Client,
+    name: str = "",
+    expires_in: timedelta | None = None,
+    *,
+    models: Iterable[Model] = (),
+) -> tuple[APIKey, str]:
     """Make a key for `client`, for ever or for `expires_in`; return it and its text.
 
-    Raises ValidationError where the client is archived, the name is not fit, or the time is not positive or too long.
+    `models` are the only ones that may be used with it (none: all). Raises ValidationError where the client is
+    archived, the name is not fit, or the time is not positive or too long; then no key is made.
     """
     if client.status == Client.Status.INACTIVE:
         raise ValidationError(f"{client} is archived: activate it before it gets a key.")
@@ -41,13 +53,31 @@ def issue(client: Client, name: str = "", expires_in: timedelta | None = None) -
         created_at=now,
         expires_at=None if expires_in is None else now + expires_in,
     )
-    key.full_clean()
-    key.save()
+    with transaction.atomic():
+        key.full_clean()
+        key.save()
+        allow_models(key, models)
     return key, plain
 
 
+def allow_models(key: APIKey, models: Iterable[Model]) -> None:
+    """Let `key` use these models and no others; without any, all. Every process knows within a second."""
+    wanted = {model.pk for model in models}
+    allowed = AllowedModel.objects.filter(key=key)
+    with transaction.atomic():
+        before = _names(allowed)
+        # Those to come before those to go: at no moment is a list empty, which would mean all
+        rows = [AllowedModel(key=key, model_id=model) for model in sorted(wanted)]
+        AllowedModel.objects.bulk_create(rows, ignore_conflicts=True)
+        allowed.exclude(model__in=wanted).delete()
+        if before != (after := _names(allowed)):
+            audit.log_event(key, "set the models of", {"models": [before or "all", after or "all"]})
+
+
 def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str]:
-    """Replace `key` by a new one with the same client, name and time to live; return the new one and its text.
+    """Replace `key` by a new one of the same client; return the new one and its text.
+
+    It has the same name, time to live and models.
 
     The old one works for `grace` more, but never longer than it would have; without grace it is revoked now.
     Raises ValidationError where it is revoked or replaced already, so that of two attempts at once one wins.
@@ -60,7 +90,8 @@ def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str
             raise ValidationError(f"{old} was already replaced; regenerate its replacement {old.replaced_by} instead.")
         if old.revoked_at is not None:
             raise ValidationError(f"{old} is revoked; issue a new key instead.")
-        new, plain = issue(old.client, old.name, None if old.expires_at is None else old.expires_at - old.created_at)
+        lasts = None if old.expires_at is None else old.expires_at - old.created_at
+        new, plain = issue(old.client, old.name, lasts, models=old.models.all())
         ends = new.created_at + grace
         # After a clock was set back a short grace may end before the key's creation, which no expiry may
         if grace and ends > old.created_at:
@@ -73,6 +104,7 @@ def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str
         free = APIKey.objects.filter(pk=old.pk, replaced_by__isnull=True, revoked_at__isnull=True)
         if not free.update(replaced_by=new, **changes):
             raise ValidationError(f"{old} was replaced or revoked at the same moment.")
+        withdraw(old.pk)
     key.refresh_from_db()
     return new, plain
 
@@ -86,6 +118,7 @@ def revoke(key: APIKey, reason: str = "") -> None:
     key.clean_fields(exclude={field.name for field in APIKey._meta.fields} - {"revoked_reason"})
     alive = APIKey.objects.filter(pk=key.pk, revoked_at__isnull=True)
     done = alive.update(revoked_at=key.revoked_at, revoked_reason=key.revoked_reason)
+    withdraw(key.pk)
     key.refresh_from_db()
     if not done:
         raise ValidationError(f"{key} was already revoked at {key.revoked_at:%Y-%m-%d %H:%M} UTC.")
@@ -127,3 +160,7 @@ def parse_duration(text: str) -> timedelta:
     if duration > LONGEST:
         raise ValidationError(f"{text} is longer than 100 years.")
     return duration
+
+
+def _names(allowed: QuerySet[AllowedModel]) -> str:
+    return ", ".join(sorted(allowed.values_list("model__name", flat=True)))

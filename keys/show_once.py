@@ -44,7 +44,7 @@ def show_once(request: HttpRequest, model_admin: Any, key_id: int) -> HttpRespon
         plain = decrypt(token) if token else None
     except UnreadableCredential:
         plain = None
-    base_url = f"{settings.PUBLIC_URL or request.build_absolute_uri('/').rstrip('/')}/v1"
+    root = base_url(request)
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
@@ -52,9 +52,9 @@ def show_once(request: HttpRequest, model_admin: Any, key_id: int) -> HttpRespon
         "original": key,
         "plain": plain,
         "title": f"New key of {key.client}",
-        "base_url": base_url,
-        "credential": _credential(plain or "", base_url),
-        "curl": _curl(plain or "", base_url),
+        "base_url": root,
+        "credential": credential(plain or "", root),
+        "curl": _curl(plain or "", root),
         "models": _models(request),
     }
     return TemplateResponse(request, "admin/keys/apikey/show_once.html", context)
@@ -65,16 +65,22 @@ def _models(request: HttpRequest) -> list[str]:
     return list(usable.order_by("name").values_list("name", flat=True).distinct()[:MOST_MODELS])
 
 
-def _credential(plain: str, base_url: str) -> str:
+def base_url(request: HttpRequest) -> str:
+    """Return what automations enter as base URL."""
+    return f"{settings.PUBLIC_URL or request.build_absolute_uri('/').rstrip('/')}/v1"
+
+
+def credential(plain: str, root: str) -> str:
+    """Return n8n's credential as text to copy from."""
     return (
-        f"n8n → Credentials → New → OpenAI\n\nAPI Key: {plain}\nBase URL: {base_url}\n"
+        f"n8n → Credentials → New → OpenAI\n\nAPI Key: {plain}\nBase URL: {root}\n"
         f"Add Custom Header: on\n  Name: x-gateway-tags\n  Value (expression): {TAGS}\n"
     )
 
 
-def _curl(plain: str, base_url: str) -> str:
+def _curl(plain: str, root: str) -> str:
     return (
-        f"curl {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {plain}' \\\n"
+        f"curl {root}/chat/completions \\\n  -H 'Authorization: Bearer {plain}' \\\n"
         "  -H 'Content-Type: application/json' \\\n"
         """  -d '{"model": "sandbox", "messages": [{"role": "user", "content": "Hello"}]}'"""
     )

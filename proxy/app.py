@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from proxy.authenticate import Authenticator, admit
-from proxy.directory import Directory, Grant, Route
+from proxy.directory import Directory, Grant, Route, allowed, allows
 from proxy.errors import GatewayError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound, TooManyWrongKeys
-from proxy.exchange import Exchange, HeaderList, Request
+from proxy.exchange import NOWHERE, Exchange, HeaderList, Origin, Request, origin
 from proxy.limits.headers import limit_headers
 from proxy.limits.memory import MemoryLimits
 from proxy.metrics import Metrics
@@ -41,12 +41,13 @@ class Health(Protocol):
 class Caller:
     """What the edge knows of a request to /v1 once its headers are in."""
 
-    __slots__ = ("at", "grant", "id")
+    __slots__ = ("at", "grant", "id", "origin")
 
     def __init__(self, call_id: str, at: int) -> None:
         self.id = call_id
         self.at = at
         self.grant: Grant | None = None
+        self.origin: Origin = NOWHERE
 
 
 class Gateway:
@@ -92,6 +93,7 @@ class Gateway:
         caller = request.state = Caller(self._new_id(), self._clock())
         _check_path(path, request.method)
         address = client_address(request, self._trusted)
+        caller.origin = origin(address, request)
         try:
             caller.grant = self._authenticator.known(request, address, caller.at)
         except GatewayError:
@@ -123,7 +125,7 @@ class Gateway:
             admit(grant, caller.at)
         except GatewayError as error:
             if path in _POST:
-                self._pipeline.refuse(_POST[path], grant, caller.id, caller.at, error)
+                self._pipeline.refuse(_POST[path], grant, caller.origin, caller.id, caller.at, error)
             raise
 
     async def serve(self, exchange: Exchange) -> None:
@@ -140,7 +142,7 @@ class Gateway:
         assert caller.grant is not None
         endpoint = _POST.get(request.path)
         if endpoint is not None:
-            refused = await self._pipeline.call(exchange, endpoint, caller.grant, caller.id, caller.at)
+            refused = await self._pipeline.call(exchange, endpoint, caller.grant, caller.origin, caller.id, caller.at)
             if refused is not None:
                 exchange.respond(*self.render(request, refused))
         else:
@@ -170,10 +172,15 @@ class Gateway:
         """The list, or one of it. It touches no limit: tools use it as their connection test."""
         path = exchange.request.path
         if path == _MODELS:
-            usable = [_model(r) for r in self._directory.routes(grant.client.id) if _usable(r, caller.at)]
+            usable = [
+                _model(route)
+                for route in self._directory.routes(grant.client.id)
+                if allows(grant, route.name) and _usable(route, caller.at)
+            ]
             document: dict[str, Any] = {"object": "list", "data": usable}
         else:
-            document = _model(self._directory.route(_unquoted(path[len(_MODELS) + 1 :]), grant.client.id))
+            route = self._directory.route(_unquoted(path[len(_MODELS) + 1 :]), grant.client.id)
+            document = _model(allowed(grant, route))
         exchange.respond(200, [JSON, *self.call_headers(caller.id, grant)], orjson.dumps(document))
 
     # --- health, metrics, the rest ---

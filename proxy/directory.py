@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from clients.models import Client, Limit
-from keys.models import APIKey
+from keys.models import AllowedModel, APIKey
 from pricing.credentials import UnreadableCredential
 from pricing.models import SHARED, ConfigVersion, Model, Price, Provider
 from pricing.quotes import RateCard, microseconds, schedule
@@ -55,6 +55,8 @@ class Grant:
     """µs since the epoch."""
     revoked: bool
     client: ClientGrant
+    models: frozenset[str] | None
+    """Names of the models that the key may use; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Directory:
             own = snapshot.own_routes.get(client_id)
             route = own[model] if own is not None and model in own else snapshot.routes.get(model)
         if route is None:
-            raise ModelNotFound(f"The model {model!r} does not exist or you do not have access to it.", param="model")
+            raise _not_found(model)
         return route
 
     def routes(self, client_id: int) -> list[Route]:
@@ -228,6 +230,7 @@ class Directory:
         version = ConfigVersion.current()
         configured = list(Client.objects.all())
         clients = _clients(configured)
+        models = _allowed_models()
         grants = {
             bytes(key.digest): Grant(
                 key_id=key.id,
@@ -235,6 +238,7 @@ class Directory:
                 expires_at=None if key.expires_at is None else microseconds(key.expires_at),
                 revoked=key.revoked_at is not None,
                 client=clients[key.client_id],
+                models=models.get(key.id),
             )
             for key in APIKey.objects.all()
         }
@@ -303,6 +307,29 @@ class Directory:
         if identity not in self._targets:
             self._targets[identity] = Target(*identity)
         return self._targets[identity]
+
+
+def allows(grant: Grant, model: str) -> bool:
+    """Whether the grant's key may use the model of that name."""
+    return grant.models is None or model in grant.models
+
+
+def allowed(grant: Grant, route: Route) -> Route:
+    """`route`, if the grant's key may use it. Raises ModelNotFound, as for a model that does not exist."""
+    if not allows(grant, route.name):
+        raise _not_found(route.name)
+    return route
+
+
+def _not_found(model: str) -> ModelNotFound:
+    return ModelNotFound(f"The model {model!r} does not exist or you do not have access to it.", param="model")
+
+
+def _allowed_models() -> dict[int, frozenset[str]]:
+    names: dict[int, list[str]] = {}
+    for key_id, name in AllowedModel.objects.values_list("key_id", "model__name"):
+        names.setdefault(key_id, []).append(name)
+    return {key_id: frozenset(models) for key_id, models in names.items()}
 
 
 def _of_scope(

@@ -1,7 +1,8 @@
 """One request, and the means to answer it: what the edge hands to the application."""
 
 import asyncio
-from typing import Protocol
+import re
+from typing import NamedTuple, Protocol
 
 from proxy.errors import GatewayError
 
@@ -51,6 +52,27 @@ class Request:
             if key == name:
                 return value
         return None
+
+
+class Origin(NamedTuple):
+    """Where a call comes from, for the record of its key: short, printable ASCII."""
+
+    address: str
+    user_agent: str
+
+
+NOWHERE = Origin("", "")
+_UNPRINTABLE = re.compile("[^ -~]")
+
+
+def origin(address: str, request: Request) -> Origin:
+    """The origin of a request that comes from `address`."""
+    agent = (request.header(b"user-agent") or b"")[:200].decode("latin-1")
+    return Origin(_printable(address[:45]), _printable(agent))
+
+
+def _printable(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("?", text)
 
 
 class Line(Protocol):

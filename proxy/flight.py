@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from pricing.quotes import Usage, charge, quote
 from proxy.directory import Grant, Route
+from proxy.exchange import Origin
 from proxy.limits.reservation import Reservation
 from proxy.request import NO_TAGS, CallRequest, Tags
 from proxy.tokens import RelayedText
@@ -31,8 +32,8 @@ class Flight:
     """An admitted call. Everything up to `reservation` is frozen at admission; the rest moves while it flies."""
 
     __slots__ = (
-        "admitted_at", "call", "first_byte_at", "grant", "id", "provider_request_id", "relayed", "reservation",
-        "rough", "route", "sent", "session", "settled",
+        "admitted_at", "call", "first_byte_at", "grant", "id", "origin", "provider_request_id", "relayed",
+        "reservation", "rough", "route", "sent", "session", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class Flight:
         call_id: str,
         admitted_at: int,
         grant: Grant,
+        origin: Origin,
         call: CallRequest,
         route: Route,
         reservation: Reservation,
@@ -49,6 +51,7 @@ class Flight:
         self.id = call_id
         self.admitted_at = admitted_at
         self.grant = grant
+        self.origin = origin
         self.call = call
         self.route = route
         self.reservation = reservation
@@ -136,6 +139,8 @@ class Flight:
             "tier": result.service_tier[:_MAX_TEXT] if result.service_tier else None,
             "end": now,
             "prid": self.provider_request_id,
+            "ip": self.origin.address,
+            "ua": self.origin.user_agent,
         }
 
 
@@ -143,6 +148,7 @@ def refused(
     call_id: str,
     at: int,
     grant: Grant,
+    origin: Origin,
     endpoint: str,
     call: CallRequest | None,
     route: Route | None,
@@ -188,4 +194,6 @@ def refused(
         "tier": None,
         "end": now,
         "prid": None,
+        "ip": origin.address,
+        "ua": origin.user_agent,
     }

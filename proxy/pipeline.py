@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from pricing.quotes import Usage
 from proxy.admission import Admission, session_digest
-from proxy.directory import Directory, Grant, Route
+from proxy.directory import Directory, Grant, Route, allowed
 from proxy.errors import (
     GatewayError,
     InternalError,
@@ -22,7 +22,7 @@ from proxy.errors import (
     UpstreamFailed,
     UpstreamInvalid,
 )
-from proxy.exchange import SHUTDOWN, Exchange, HeaderList
+from proxy.exchange import SHUTDOWN, Exchange, HeaderList, Origin
 from proxy.flight import Flight, Result, refused
 from proxy.forward import (
     Answer,
@@ -72,13 +72,13 @@ class Pipeline:
         self.in_flight = 0
 
     async def call(
-        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int
+        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, origin: Origin, call_id: str, at: int
     ) -> GatewayError | None:
         """Serve one call; return what a limit refused it for, which the caller answers.
 
         Raises GatewayError for whatever else ends it before a byte of an answer went out.
         """
-        flight = await self._admit(exchange, endpoint, grant, call_id, at)
+        flight = await self._admit(exchange, endpoint, grant, origin, call_id, at)
         if isinstance(flight, GatewayError):
             return flight
         self.in_flight += 1
@@ -106,7 +106,7 @@ class Pipeline:
     # --- read, admit ---
 
     async def _admit(
-        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, call_id: str, at: int
+        self, exchange: Exchange, endpoint: Endpoint, grant: Grant, origin: Origin, call_id: str, at: int
     ) -> Flight | GatewayError:
         call: CallRequest | None = None
         route: Route | None = None
@@ -114,13 +114,13 @@ class Pipeline:
         try:
             call = read_call(endpoint, exchange.request.body, exchange.request.header(b"x-gateway-tags"))
             session = session_digest(grant.client.id, call.tags.session)
-            route = self._directory.route(call.model, grant.client.id)
+            route = allowed(grant, self._directory.route(call.model, grant.client.id))
             outcome = await self._admission.reserve(call_id, grant, call, route, session)
             if isinstance(outcome, GatewayError):
-                self.refuse(endpoint, grant, call_id, at, outcome, call=call, route=route, session=session)
+                self.refuse(endpoint, grant, origin, call_id, at, outcome, call=call, route=route, session=session)
                 return outcome
             reservation, rough = outcome
-            flight = Flight(call_id, reservation.admitted_at, grant, call, route, reservation, session, rough)
+            flight = Flight(call_id, reservation.admitted_at, grant, origin, call, route, reservation, session, rough)
             unwritten: journal_file.JournalUnavailable | None = None
             try:
                 self._journal.begin(call_id, flight.begin_line())
@@ -133,7 +133,7 @@ class Pipeline:
                     headers=((b"retry-after", b"5"),),
                 ) from unwritten
         except GatewayError as error:
-            self.refuse(endpoint, grant, call_id, at, error, call=call, route=route, session=session)
+            self.refuse(endpoint, grant, origin, call_id, at, error, call=call, route=route, session=session)
             raise
         return flight
 
@@ -141,6 +141,7 @@ class Pipeline:
         self,
         endpoint: Endpoint,
         grant: Grant,
+        origin: Origin,
         call_id: str,
         at: int,
         error: GatewayError,
@@ -151,7 +152,7 @@ class Pipeline:
     ) -> None:
         """Put a refused call on record, as far as it was read."""
         result = Result(outcomes.REFUSED, error.status, code=error.code)
-        end = refused(call_id, at, grant, endpoint.value, call, route, session, result, self._clock())
+        end = refused(call_id, at, grant, origin, endpoint.value, call, route, session, result, self._clock())
         # Nothing was consumed, so a full disk may lose it; the journal says so itself, and readiness shows it.
         with contextlib.suppress(journal_file.JournalUnavailable):
             self._journal.refused(encode(end))

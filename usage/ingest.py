@@ -74,7 +74,9 @@ _LENGTHS: Final = {name: length for name in _FIELDS if (length := _BY_NAME[name]
 
 _ADD_TO_KEY: Final = f"""
     UPDATE "{KeyUse._meta.db_table}" SET calls = calls + %s, tokens = tokens + %s, charge = charge + %s,
-        last_used_at = CASE WHEN last_used_at > %s THEN last_used_at ELSE %s END
+        last_used_at = CASE WHEN last_used_at > %s THEN last_used_at ELSE %s END,
+        last_address = CASE WHEN %s = '' OR last_used_at > %s THEN last_address ELSE %s END,
+        last_user_agent = CASE WHEN %s = '' OR last_used_at > %s THEN last_user_agent ELSE %s END
     WHERE key_id = %s
 """  # noqa: S608 - a name of ours
 
@@ -275,12 +277,18 @@ def _text(value: str | None, name: str) -> str:
     return value.replace("\0", "")[: _LENGTHS[name]] if value else ""
 
 
+def _bounded(value: str, length: int) -> str:
+    return value.replace("\0", "")[:length]
+
+
 @dataclass(slots=True)
 class _Use:
     last_us: int = 0
     calls: int = 0
     tokens: int = 0
     charge: int = 0
+    address: str = ""
+    user_agent: str = ""
 
 
 def _add_to_keys(ends: list[End]) -> None:
@@ -289,7 +297,10 @@ def _add_to_keys(ends: list[End]) -> None:
         if end["key"] is None:
             continue
         use = uses.setdefault(end["key"], _Use())
-        use.last_us = max(use.last_us, end["at"])
+        if end["at"] >= use.last_us:
+            use.last_us = end["at"]
+            if end["ip"]:  # unknown where the gateway died during the call
+                use.address, use.user_agent = end["ip"], end["ua"] or ""
         if end["o"] in outcomes.COUNTED:
             use.calls += 1
             use.tokens += end["in"] + end["out"]
@@ -298,11 +309,18 @@ def _add_to_keys(ends: list[End]) -> None:
     keys = list(APIKey.objects.filter(pk__in=uses).order_by("pk").values_list("pk", flat=True))
     KeyUse.objects.bulk_create([KeyUse(key_id=key) for key in keys], ignore_conflicts=True)
     adapt = connection.ops.adapt_datetimefield_value
-    rows = [
-        (use.calls, use.tokens, use.charge, adapt(moment(use.last_us - LAST_USED_US)), adapt(moment(use.last_us)), key)
-        for key in keys
-        for use in [uses[key]]
-    ]
+    rows = []
+    for key in keys:
+        use = uses[key]
+        last = adapt(moment(use.last_us))
+        address = _bounded(use.address, 45)
+        agent = _bounded(use.user_agent, 200)
+        rows.append(
+            (
+                *(use.calls, use.tokens, use.charge, adapt(moment(use.last_us - LAST_USED_US)), last),
+                *(address, last, address, address, last, agent, key),
+            )
+        )
     if rows:
         with connection.cursor() as cursor:
             cursor.executemany(_ADD_TO_KEY, rows)

@@ -27,7 +27,7 @@ UNBORN_SUFFIX: Final = ".unborn"  # a segment whose writer has not locked and fi
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 SEGMENT_US: Final = 10_000_000  # a segment with lines is sealed at this age, so that ingest can delete it
 RETRY_US: Final = 1_000_000  # between attempts to make a segment on a disk that is full
-END_ROOM: Final = 1024  # how many bytes an end may be longer than its begin and still be certain of its place
+END_ROOM: Final = 1536  # how many bytes an end may be longer than its begin and still be certain of its place
 
 
 class JournalUnavailable(Exception):

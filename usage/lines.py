@@ -82,6 +82,8 @@ End = TypedDict(
         "tier": str | None,  # service tier
         "end": int,  # settled, µs
         "prid": str | None,  # the provider's request id
+        "ip": str | None,  # the caller's address
+        "ua": str | None,  # the caller's user agent
     },
 )
 
@@ -188,6 +190,8 @@ def interrupted(begin: Begin, settled_us: int) -> End:
         "tier": None,
         "end": settled,
         "prid": None,
+        "ip": None,
+        "ua": None,
     }
 
 
@@ -232,6 +236,8 @@ _END_CHECKS: Final[tuple[_Check, ...]] = (
     ("tier", str, 0, True),
     ("end", int, LATEST_US, False),
     ("prid", str, 0, True),
+    ("ip", str, 0, True),
+    ("ua", str, 0, True),
 )
 _HEX: Final = frozenset("0123456789abcdef")
 

@@ -64,6 +64,7 @@ OBJECT_PAGES = {
     "keys_apikey_regenerate": ("keys_apikey", "change"),
     "keys_apikey_revoke": ("keys_apikey", "change"),
     "keys_apikey_show_once": ("keys_apikey", "view"),
+    "keys_apikey_withdraw": ("keys_apikey", "change"),
     "auth_user_password_change": ("auth_user", "change"),
     "clients_auditentry_export": ("clients_auditentry", "view"),
     "pricing_provider_connection": ("pricing_provider", "change"),
@@ -87,7 +88,7 @@ SITE_PAGES = {
     "app_list",
 }
 SIGN_IN_PAGES = {"login", "logout"}
-TESTED_ALONE = {"test_call"}
+TESTED_ALONE = {"test_call", "keys_apikey_handover"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
 
 

@@ -45,6 +45,7 @@ class Calls:
             **(begin or self.begin()), "k": "e", "srv": "gpt-4o-mini-2024-07-18", "in": 90, "cached": 0, "cw": 0,
             "out": 10, "reason": 0, "ain": 0, "aout": 0, "cost": 700, "charge": 1050, "est": 0, "o": "ok",
             "status": 200, "err": None, "ms": 1200, "ttfb": 300, "tier": None, "end": NOW + 1200, "prid": None,
+            "ip": None, "ua": None,
         }  # fmt: skip
         return line | fields  # type: ignore[return-value,operator]
 
