@@ -71,7 +71,7 @@ def allow_models(key: APIKey, models: Iterable[Model]) -> None:
         AllowedModel.objects.bulk_create(rows, ignore_conflicts=True)
         allowed.exclude(model__in=wanted).delete()
         if before != (after := _names(allowed)):
-            audit.log_event(key, "set the models of", {"models": [before or "all", after or "all"]})
+            audit.log_event(key, "set the models of key", {"models": [before or "all", after or "all"]})
 
 
 def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str]:
