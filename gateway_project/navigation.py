@@ -68,8 +68,8 @@ def time_zone_script(request: HttpRequest) -> str:
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """Give pages outside the admin, which are the sign-in's, what its frame needs. A context processor."""
-    return admin.site.each_context(request) if request.path.startswith("/accounts/") else {}
+    """Give pages outside the admin, the sign-in's and hand-over links, what its frame needs. A context processor."""
+    return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/")) else {}
 
 
 def _link(page: str) -> str | None:

@@ -107,6 +107,8 @@ class AllowedModel(models.Model):
     # PROTECT: were a key's last model deleted, the empty list would mean all
     model = models.ForeignKey(Model, models.PROTECT, related_name="+")
 
+    objects = audit.Audited.as_manager()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["key", "model"], name="allowed_model_once_per_key")]
 

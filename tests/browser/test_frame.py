@@ -8,6 +8,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from clients.audit import entries_about
 from clients.onboarding import create_client
+from keys import handover
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
 from pricing.price_list import Step, new_price
@@ -32,6 +33,7 @@ PAGES = {
     "key-issue": "/admin/keys/apikey/add/?client={client}",
     "key-regenerate": "/admin/keys/apikey/{key}/regenerate/",
     "key-revoke": "/admin/keys/apikey/{key}/revoke/",
+    "key-handed-over": "/keys/{token}/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
@@ -63,7 +65,8 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     client = create_client("Dental Clinic", ["credits=25/month"], make_plan("Basic", "requests=100/day"))
-    key, _ = issue(client, "their n8n")
+    key, plain = issue(client, "their n8n")
+    _, token = handover.make(key, plain, None)
     provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
     model = Model.objects.create(name="gpt-4o-mini", provider=provider)
     new_price(model, [Step(150_000, 700_000)], None, None)
@@ -77,7 +80,7 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "provider": provider,
         "model": model,
     }
-    ids = {name: row.pk for name, row in rows.items()}
+    ids = {name: row.pk for name, row in rows.items()} | {"token": token}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()
