@@ -114,6 +114,9 @@ class AuditEntry(AbstractLogEntry):  # type: ignore[misc]  # auditlog ships no t
         db_constraint=False,
         help_text="The client whom it concerns.",
     )
+    timestamp = models.DateTimeField("when", default=timezone.now, db_index=True)
+    actor_email = models.CharField("e-mail", max_length=254, null=True)  # noqa: DJ001 - as auditlog has it
+    remote_addr = models.GenericIPAddressField("address", null=True)
     door = models.CharField("through", max_length=10, choices=Door)
     by = models.CharField("who", max_length=200, help_text="The name then: of a person, or of a command.")
     event = models.CharField(max_length=60, blank=True, help_text="An act that is more than a change of fields.")
@@ -124,14 +127,19 @@ class AuditEntry(AbstractLogEntry):  # type: ignore[misc]  # auditlog ships no t
         ordering = ["-timestamp", "-id"]
         get_latest_by = "timestamp"
         verbose_name = "audit log entry"
-        verbose_name_plural = "audit log"
+        verbose_name_plural = "audit log entries"
 
     def __str__(self) -> str:
-        return f"{self.by} {self.act} {self.kind} {self.object_repr}"
+        return f"{self.by} {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What was done to what: `changed client Acme`, `signed in as ana`."""
+        return f"{self.act} {self.object_repr}" if self.event else f"{self.act} {self.kind} {self.object_repr}"
 
     @property
     def act(self) -> str:
-        """What was done, in the past tense."""
+        """What was done, in the past tense; an event tells the kind of its object itself."""
         return self.event or {0: "created", 1: "changed", 2: "deleted"}.get(self.action, "saw")
 
     @property
@@ -212,7 +220,7 @@ def prune(before: datetime) -> int:
     with unlocked(AuditEntry._meta.db_table):
         old: QuerySet[AuditEntry] = models.QuerySet(AuditEntry).filter(timestamp__lt=before)
         count = old._raw_delete(old.db)
-    those = f"{count:,} from before {before:%Y-%m-%d}"
+    those = f"{count:,} entries from before {before:%Y-%m-%d}"
     audit.log_event(AuditEntry(), "deleted", object_pk="", object_repr=those)
     return count
 

@@ -159,7 +159,7 @@ class AuditEntryAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no type
     @admin.display(description="what", ordering="object_repr")
     def what(self, entry: AuditEntry) -> str:
         """Return the act and its object."""
-        return f"{entry.act} {entry.kind} {_short(entry.object_repr)}"
+        return _short(entry.what)
 
     @admin.display(description="where from")
     def where(self, entry: AuditEntry) -> str:

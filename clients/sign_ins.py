@@ -15,14 +15,14 @@ from pricing.audit import log_event
 @receiver(user_logged_in)
 def signed_in(user: User, **_: Any) -> None:
     """Log who came in."""
-    _log(user, "signed in")
+    _log(user, "signed in as")
 
 
 @receiver(user_logged_out)
 def signed_out(user: User | None, **_: Any) -> None:
     """Log who went out; nobody, where the session had ended before."""
     if user is not None:
-        _log(user, "signed out")
+        _log(user, "signed out as")
 
 
 @receiver(user_login_failed)
@@ -32,9 +32,9 @@ def failed_to_sign_in(credentials: dict[str, Any], **_: Any) -> None:
     user = User.objects.filter(Q(username=typed) | Q(email__iexact=typed)).first() if typed else None
     with acting(replace(present(), door=Door.ADMIN, user=None, name="nobody known")):
         if user is None:
-            log_event(User(), "failed to sign in", object_pk="", object_repr="an unknown name")
+            log_event(User(), "failed to sign in as", object_pk="", object_repr="an unknown name")
         else:
-            log_event(user, "failed to sign in")
+            log_event(user, "failed to sign in as")
 
 
 def _log(user: User, event: str) -> None:

@@ -190,7 +190,7 @@ class ScopedAdmin(_Scoped):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Lead to the history only those who may see it."""
-        context["show_history"] = access.may(request.user, "view", AuditEntry)
+        context["show_history"] = access.may(request.user, "view", AuditEntry) and self.model is not AuditEntry
         return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

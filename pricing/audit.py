@@ -104,7 +104,7 @@ class Audited(models.QuerySet[M]):
 
 
 def log_event(row: models.Model, event: str, changes: Mapping[str, Any] | None = None, **fields: Any) -> None:
-    """Log something that happened to `row` and changed no field of it, such as `signed in`; at most 60 characters.
+    """Log something that happened to `row` and changed no field of it, such as `signed in as`; at most 60 characters.
 
     `changes` are details by name, each a pair of before and after. `fields` are further fields of the entry.
     """

@@ -38,14 +38,14 @@ class Migration(migrations.Migration):
                         blank=True, db_index=True, max_length=255, null=True, verbose_name="Correlation ID"
                     ),
                 ),
-                ("remote_addr", models.GenericIPAddressField(blank=True, null=True, verbose_name="remote address")),
+                ("remote_addr", models.GenericIPAddressField(null=True, verbose_name="address")),
                 ("remote_port", models.PositiveIntegerField(blank=True, null=True, verbose_name="remote port")),
                 (
                     "timestamp",
-                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="timestamp"),
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="when"),
                 ),
                 ("additional_data", models.JSONField(blank=True, null=True, verbose_name="additional data")),
-                ("actor_email", models.CharField(blank=True, max_length=254, null=True, verbose_name="actor email")),
+                ("actor_email", models.CharField(max_length=254, null=True, verbose_name="e-mail")),
                 (
                     "door",
                     models.CharField(
@@ -104,7 +104,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "audit log entry",
-                "verbose_name_plural": "audit log",
+                "verbose_name_plural": "audit log entries",
                 "ordering": ["-timestamp", "-id"],
                 "get_latest_by": "timestamp",
             },

@@ -6,6 +6,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from clients.audit import entries_about
 from clients.onboarding import create_client
 from keys import handover
 from keys.lifecycle import issue
@@ -42,6 +43,10 @@ PAGES = {
     "model": "/admin/pricing/model/{model}/change/",
     "price-new": "/admin/pricing/model/{model}/price/",
     "team": "/admin/auth/user/",
+    "audit-log": "/admin/clients/auditentry/",
+    "audit-entry": "/admin/clients/auditentry/{entry}/change/",
+    "client-history": "/admin/clients/client/{client}/history/",
+    "time-zone": "/admin/time-zone/",
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
 }
@@ -65,7 +70,16 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
     model = Model.objects.create(name="gpt-4o-mini", provider=provider)
     new_price(model, [Step(150_000, 700_000)], None, None)
-    rows = {"client": client, "key": key, "plan": client.plan, "provider": provider, "model": model}
+    client.suspend("unpaid")
+    client.activate()
+    rows = {
+        "entry": entries_about(client)[0],
+        "client": client,
+        "key": key,
+        "plan": client.plan,
+        "provider": provider,
+        "model": model,
+    }
     ids = {name: row.pk for name, row in rows.items()} | {"token": token}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
@@ -106,3 +120,15 @@ def test_the_search_box_finds_a_client_by_keyboard(operator: Operator) -> None:
     box.send_keys("dental")
     WebDriverWait(browser, 10).until(lambda _: "Dental Clinic" in operator.sees)
     assert_usable(browser)
+
+
+def test_times_are_where_the_browser_is(operator: Operator) -> None:
+    operator.browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kathmandu"})
+    sign_in(operator)
+    operator.opens("/admin/clients/auditentry/")
+    assert "+0545" in operator.sees
+    operator.opens("/admin/time-zone/")
+    assert "+0545" in operator.sees
+    operator.chooses("Europe/Berlin", "time_zone")
+    operator.clicks("#content-main button[type=submit]")
+    assert "CET" in operator.sees or "CEST" in operator.sees

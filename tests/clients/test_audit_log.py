@@ -20,7 +20,8 @@ from clients.models import AuditEntry, Client, Limit
 from clients.onboarding import create_client
 from gateway_project.celery import app
 from gateway_project.middleware import name_the_actor
-from keys.lifecycle import issue, regenerate, revoke
+from keys import handover
+from keys.lifecycle import allow_models, issue, regenerate, revoke
 from keys.models import APIKey
 from pricing import audit
 from pricing.actors import Actor, Door, acting
@@ -30,7 +31,11 @@ from tests.installation import Installation
 pytestmark = pytest.mark.django_db
 
 PASSWORD = "correct horse battery staple"
-WRITTEN_BY_MACHINES = {"keys.keyuse", "clients.importdraft"}
+LOGGED_OTHERWISE = {
+    "keys.keyuse",  # counts calls, which have records
+    "keys.allowedmodel",  # with its key, by keys.lifecycle.allow_models
+    "clients.importdraft",  # what is made of it is
+}
 
 
 def changes_of(entry: AuditEntry) -> dict[str, tuple[str, str]]:
@@ -138,10 +143,10 @@ def test_sign_ins_are_on_record_and_failed_ones_without_what_was_typed(admin_use
     browser.post(reverse("admin:logout"))
     acts = [(entry.act, entry.by, entry.object_repr) for entry in AuditEntry.objects.filter(action=3).order_by("id")]
     assert acts == [
-        ("failed to sign in", "nobody known", "admin"),
-        ("failed to sign in", "nobody known", "an unknown name"),
-        ("signed in", "admin", "admin"),
-        ("signed out", "admin", "admin"),
+        ("failed to sign in as", "nobody known", "admin"),
+        ("failed to sign in as", "nobody known", "an unknown name"),
+        ("signed in as", "admin", "admin"),
+        ("signed out as", "admin", "admin"),
     ]
     assert PASSWORD not in everything()
     assert "Tr0ub4dor" not in everything()
@@ -151,7 +156,7 @@ def test_sign_ins_are_on_record_and_failed_ones_without_what_was_typed(admin_use
 
 
 def test_all_that_people_change_is_logged_and_no_way_to_write_it_escapes() -> None:
-    changed_by_people = {label for label, rule in access.RULES.items() if rule.writes} - WRITTEN_BY_MACHINES
+    changed_by_people = {label for label, rule in access.RULES.items() if rule.writes} - LOGGED_OTHERWISE
     assert changed_by_people <= {model._meta.label_lower for model in audit.tracked()} | {"clients.auditentry"}
     for model in set(audit.tracked()) - {User}:
         assert isinstance(model._default_manager.all(), audit.Audited), f"bulk writes of {model} would not be logged"
@@ -302,9 +307,28 @@ def test_old_entries_may_be_let_go_and_that_is_logged() -> None:
     call_command("pruneaudit", "--older-than", "730d")
     assert "Old" not in everything()
     entry = AuditEntry.objects.all()[0]
-    assert (entry.act, entry.object_repr.split(" from before ")[0]) == ("deleted", "1")
+    assert (entry.act, entry.object_repr.split(" from before ")[0]) == ("deleted", "1 entries")
     with pytest.raises(DatabaseError), transaction.atomic():
         models.QuerySet(AuditEntry).update(by="nobody")
+
+
+def test_a_keys_models_and_its_link_are_on_record(admin_user: User) -> None:
+    key, plain = issue(create_client("Acme"))
+    provider = Provider.objects.create(name="P", kind="sandbox")
+    one, two = (provider.models.create(name=name) for name in ("m1", "m2"))
+    allow_models(key, [one, two])
+    allow_models(key, [one, two])
+    allow_models(key, [two])
+    told = [changes_of(entry) for entry in AuditEntry.objects.filter(event="set the models of key")]
+    assert told == [{"Models": ("m1, m2", "m2")}, {"Models": ("all", "m1, m2")}]
+    link, token = handover.make(key, plain, admin_user)
+    assert handover.open_once(token, "203.0.113.9", "curl/8")
+    entry = last_about(key)
+    assert (entry.act, entry.kind, entry.client) == ("changed", "hand-over link", key.client)
+    assert changes_of(entry)["Opened address"] == ("", "203.0.113.9")
+    assert changes_of(entry)["Ciphertext"] == (audit.HIDDEN, "")
+    for secret in (plain, token, link.ciphertext, bytes(link.digest).hex()):
+        assert secret not in everything()
 
 
 def test_prices_are_in_the_history_of_their_model(admin_user: User) -> None:
