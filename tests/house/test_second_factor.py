@@ -1,10 +1,14 @@
 """A second factor: an app or a passkey, recovery codes; asked for at sign-in, and of everybody where it is required."""
 
+from io import StringIO
+
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from cryptography.fernet import Fernet
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.core.management import call_command
 from django.test import Client as Browser
 from pytest_django import Settings
 
@@ -75,3 +79,16 @@ def test_where_it_is_required_nobody_works_without_one(browser: Browser, setting
     assert browser.get("/admin/clients/client/").headers["location"] == "/accounts/2fa/"
     set_up(browser)
     assert browser.get("/admin/clients/client/").status_code == 200
+
+
+def test_it_survives_a_change_of_the_encryption_key(browser: Browser, settings: Settings) -> None:
+    secret = set_up(browser)
+    new = Fernet.generate_key().decode()
+    settings.ENCRYPTION_KEYS = [new, *settings.ENCRYPTION_KEYS]
+    call_command("reencrypt", stdout=StringIO())
+    settings.ENCRYPTION_KEYS = [new]
+    cache.clear()
+    other = Browser()
+    sign_in(other)
+    assert other.post("/accounts/2fa/authenticate/", {"code": code(secret)}).status_code == 302
+    assert len(browser.get("/accounts/2fa/recovery-codes/").context["unused_codes"]) == 10
