@@ -203,6 +203,7 @@ ACCOUNT_ADAPTER = "gateway_project.sign_in.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an operator vouches for the address by making the user
 ACCOUNT_SESSION_REMEMBER = None  # the form asks
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60  # s; for so long a sign-in is fresh enough for dangerous acts
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
 
 # --- back office ----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from keys import handover, lifecycle
 from keys.handover_page import make_view
 from keys.models import AllowedModel, APIKey, APIKeyQuerySet
 from keys.show_once import keep_to_show, show_once
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Model
 from pricing.money import format_dollars
 
@@ -238,10 +239,12 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         return self._ask(request, None, form, title="Issue a key", button="Issue")
 
     def regenerate_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """Replace a key, then show the new one once."""
+        """Replace a key after a fresh sign-in, then show the new one once."""
         if not (self.has_add_permission(request) and self.has_change_permission(request)):
             raise PermissionDenied
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        if not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
         form = RegenerateForm(_sent(request))
         if form.is_valid():
             try:
@@ -256,10 +259,12 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """End a key."""
+        """End a key, after a fresh sign-in."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
+        if not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
         form = RevokeForm(_sent(request))
         if form.is_valid():
             try:

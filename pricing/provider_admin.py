@@ -1,12 +1,7 @@
 """Admin pages of providers: settings, address and key, a test of the connection, and the import of models."""
 
-import time
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
-from allauth.account import app_settings
-from allauth.account.adapter import get_adapter
-from allauth.account.authentication import get_authentication_records
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -25,6 +20,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from pricing import connection_test, importing
 from pricing.connection_test import Outcome
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Provider
 from pricing.rate_text import per_million
 
@@ -291,19 +287,6 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     ) -> HttpResponse:
         whole = self.admin_site.each_context(request) | {"opts": self.opts, "title": title, "original": provider}
         return TemplateResponse(request, f"admin/pricing/provider/{name}.html", whole | context)
-
-
-def signed_in_lately(request: HttpRequest) -> bool:
-    """Tell whether whoever asks has proved lately who they are: signing in counts, confirming it again as well."""
-    records = get_authentication_records(request, request.user)
-    return any(time.time() - record["at"] < app_settings.REAUTHENTICATION_TIMEOUT for record in records)
-
-
-def ask_to_sign_in_again(request: HttpRequest) -> HttpResponse:
-    """Lead to the page that asks for the password or the second factor, and back; what was posted is not kept."""
-    methods = get_adapter().get_reauthentication_methods(request.user)
-    page = methods[0]["url"] if methods else reverse("account_login")
-    return HttpResponseRedirect(f"{page}?{urlencode({'next': request.get_full_path()})}")
 
 
 def _outcome(provider: Provider, form: TestForm) -> Outcome:
