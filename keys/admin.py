@@ -24,10 +24,11 @@ from unfold.widgets import (
 
 from clients import access
 from clients.admin import ClientAdmin
+from clients.limit_forms import LimitForm, LimitInline
 from clients.models import Client
 from keys import handover, lifecycle
 from keys.handover_page import make_view
-from keys.models import AllowedModel, APIKey, APIKeyQuerySet
+from keys.models import AllowedModel, APIKey, APIKeyQuerySet, KeyLimit
 from keys.show_once import keep_to_show, show_once
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Model
@@ -133,6 +134,24 @@ class AllowedModels(TabularInline):  # type: ignore[misc]  # unfold ships no typ
     extra = 1
 
 
+class KeyLimitForm(LimitForm):
+    """A limit of a key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        metric = self.fields["metric"]
+        metric.choices = [choice for choice in metric.choices if choice[0] != "sessions"]  # type: ignore[attr-defined]
+
+
+class KeyLimits(LimitInline):
+    """What may be used with a key, beside what its client may use."""
+
+    model = KeyLimit
+    form = KeyLimitForm
+    verbose_name_plural = "limits of this key alone (those of its client hold as well)"
+    extra = 1
+
+
 class ShowsUse:
     """Columns on the state and use of a key, for its own page and its client's."""
 
@@ -196,7 +215,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         "charge",
     )
     readonly_fields = fields[1:]
-    inlines = [AllowedModels]
+    inlines = [KeyLimits, AllowedModels]
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         """Keys stay on record: they are revoked instead."""
