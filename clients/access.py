@@ -3,16 +3,19 @@
 Deny first: a model that is not in the table below is seen by nobody, and asking for it is an error.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 
-from clients.models import Membership
+from clients.models import Client, Membership, check_time_zone, default_time_zone, time_zones
+from pricing import audit
 
 Role = Membership.Role
 Act = Literal["view", "add", "change", "delete"]
@@ -40,6 +43,24 @@ class Rule:
     """Rows without an owner are the agency's: operators see them, and leave them as they are."""
     granted: bool = True
     """Operators with `all_clients` work on the rows of every operator."""
+    narrow: Callable[[User, QuerySet[Any]], QuerySet[Any]] | None = None
+    """What leaves an operator those of the rows that he sees, where no look-up does."""
+
+
+def _entries(user: User, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Leave the entries on clients, and on anything else, that the operator sees now, and those on himself."""
+    kinds = ContentType.objects
+    seen = Q(client_id__in=visible(user, Client.objects.all()).values("pk"))
+    seen |= Q(content_type=kinds.get_for_model(User), object_id=user.pk)
+    for model in audit.tracked():
+        rule = RULES.get(model._meta.label_lower)
+        if rule is None or Role.OPERATOR not in rule.reads or "client" in rule.owner or model is Client:
+            continue
+        of_kind = Q(content_type=kinds.get_for_model(model))
+        if rule.owner:
+            of_kind &= Q(object_id__in=visible(user, model._base_manager.all()).values("pk"))
+        seen |= of_kind
+    return rows.filter(seen)
 
 
 RULES: Final[dict[str, Rule]] = {
@@ -49,6 +70,7 @@ RULES: Final[dict[str, Rule]] = {
     "clients.planlimit": Rule(ALL),
     "clients.importdraft": Rule(frozenset(), frozenset()),
     "clients.membership": Rule(OWNERS),
+    "clients.auditentry": Rule(OPERATORS, frozenset(), narrow=_entries),
     "auth.user": Rule(OWNERS),
     "contenttypes.contenttype": Rule(ALL, frozenset()),
     "keys.apikey": Rule(OPERATORS, OPERATORS, "client__owner"),
@@ -62,7 +84,9 @@ RULES: Final[dict[str, Rule]] = {
     "pricing.price": Rule(ALL, OPERATORS, "model__provider__owner", shared=True, granted=False),
 }
 
-HIDDEN: Final = frozenset({"auth.group", "account.emailaddress", "account.emailconfirmation"})
+HIDDEN: Final = frozenset(
+    {"auth.group", "account.emailaddress", "account.emailconfirmation", "mfa.authenticator", "usersessions.usersession"}
+)
 """Models of other packages that have admin pages of their own; the back office leaves those out."""
 
 
@@ -94,6 +118,8 @@ def visible(user: Person, queryset: QuerySet[M], act: Act = "view") -> QuerySet[
     rule, role = rule_of(queryset.model), role_of(user)
     if role is None or role not in (rule.reads if act == "view" else rule.reads & rule.writes):
         return queryset.none()
+    if rule.narrow and role == Role.OPERATOR:
+        return rule.narrow(user, queryset)  # type: ignore[arg-type]  # nobody anonymous has a role
     if not _only_own(user, role, rule):
         return queryset
     own = Q(**{rule.owner: user})
@@ -106,7 +132,11 @@ def may(user: Person, act: Act, what: type[models.Model] | models.Model) -> bool
     rule, role = rule_of(model), role_of(user)
     if role is None or role not in (rule.reads if act == "view" else rule.reads & rule.writes):
         return False
-    if isinstance(what, type) or act == "add" or not _only_own(user, role, rule):
+    if isinstance(what, type) or act == "add":
+        return True
+    if rule.narrow and role == Role.OPERATOR:
+        return visible(user, model._base_manager.filter(pk=what.pk), act).exists()
+    if not _only_own(user, role, rule):
         return True
     owner = _owner_id(what, rule.owner)
     return owner == user.pk or (owner is None and rule.shared and act == "view")
@@ -151,6 +181,28 @@ def keep_an_owner(user: User) -> None:
     was_owner = User.objects.filter(pk=user.pk, is_superuser=True, is_active=True).exists()
     if was_owner and not others:
         raise ValidationError(f"{user} is the only owner: make somebody else an owner first.")
+
+
+def chosen_time_zone(user: Person) -> str:
+    """Return the zone that `user` has chosen to see times in, '' where none."""
+    membership: Membership | None = getattr(user, "membership", None)
+    return membership.time_zone if membership else ""
+
+
+def time_zone_of(user: Person, browsers: str = "") -> str:
+    """Return the zone that times are shown in to `user`: the chosen one, the browser's, or the installation's."""
+    return chosen_time_zone(user) or (browsers if browsers in time_zones() else default_time_zone())
+
+
+def set_time_zone(user: User, name: str) -> None:
+    """Show times in that zone to `user`; '' is the installation's. Raises ValidationError where there is none such."""
+    if name:
+        check_time_zone(name)
+    made = {"role": role_of(user) or Role.VIEWER}
+    membership, _ = Membership.objects.get_or_create(user=user, defaults=made)
+    membership.time_zone = name
+    membership.save(update_fields=["time_zone"])
+    user.membership = membership
 
 
 class RoleBackend(BaseBackend):

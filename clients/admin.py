@@ -1,12 +1,13 @@
 """Admin pages of clients: the list and what is done to many of them, the profile, status and plan of one."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Max, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
@@ -20,23 +21,25 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from clients.audit_admin import AuditEntryAdmin
 from clients.editing import claim
 from clients.exporting import export
 from clients.import_page import import_view
 from clients.limit_forms import LimitInline
 from clients.markup import format_markup, parse_markup
-from clients.models import Client, ClientQuerySet, Plan, default_time_zone, time_zones
+from clients.models import Client, ClientQuerySet, Plan, default_time_zone, no_control_characters, time_zones
 from clients.plan_admin import PlanAdmin
 from clients.plans import behind, change_plan, deviates, deviations, recognise_plan
 from clients.team_admin import TeamAdmin
 from pricing.money import format_dollars
 
-__all__ = ["ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
+__all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
 
 Status = Client.Status
 VERBS = {Status.ACTIVE: "Activate", Status.SUSPENDED: "Suspend", Status.INACTIVE: "Archive"}
 MOST_AT_ONCE = 1_000
 """Clients whose plan is changed in one go."""
+_ID = re.compile(r"[0-9]{1,18}")  # longer ones are no ids: no database holds them
 
 
 class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
@@ -77,9 +80,20 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         """Refuse what was entered on a page that somebody else's change has overtaken."""
         data = super().clean() or self.cleaned_data
         if self.instance.pk and data.get("seen_version") is not None:
-            with transaction.atomic():
-                claim(self.instance, data["seen_version"])
+            try:
+                with transaction.atomic():
+                    claim(self.instance, data["seen_version"])
+            except ValidationError:
+                self._now_seen()
+                raise
         return data
+
+    def _now_seen(self) -> None:
+        """Let the page that tells of the other change be saved over it: its reader knows by then."""
+        now = Client.objects.values_list("version", flat=True).get(pk=self.instance.pk)
+        sent = self.data.copy()  # type: ignore[attr-defined]  # what a browser sends is a QueryDict
+        sent[self.add_prefix("seen_version")] = str(now)
+        self.data = sent
 
 
 class PlanChoiceForm(forms.Form):
@@ -88,6 +102,7 @@ class PlanChoiceForm(forms.Form):
     plan = forms.ModelChoiceField(
         Plan.objects.prefetch_related("limits"),
         required=False,
+        blank=True,  # else radio buttons offer no empty choice
         empty_label="None: they keep the limits and the markup they have",
         widget=UnfoldAdminRadioSelectWidget,
     )
@@ -100,7 +115,9 @@ class PlanChoiceForm(forms.Form):
 class ReasonForm(forms.Form):
     """Why a client is suspended or archived; for the team, callers do not see it."""
 
-    reason = forms.CharField(max_length=200, required=False, widget=UnfoldAdminTextInputWidget)
+    reason = forms.CharField(
+        max_length=200, required=False, validators=[no_control_characters], widget=UnfoldAdminTextInputWidget
+    )
 
 
 def in_words(plan: Plan) -> str:
@@ -251,8 +268,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         """Refuse the calls of those that are active."""
         chosen = list(queryset.filter(status=Status.ACTIVE))
         count = Client.objects.filter(pk__in=[client.pk for client in chosen]).suspend()
-        for client in chosen:
-            self.log_change(request, client, "Suspended.")
         messages.success(request, f"{count} client{'s'[: count != 1]} suspended. {Status.SUSPENDED.what_happens}")
 
     @admin.action(description="Activate", permissions=["change"])
@@ -261,7 +276,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         chosen = list(queryset.exclude(status=Status.ACTIVE))
         for client in chosen:
             client.activate()
-            self.log_change(request, client, "Activated.")
         messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]} activated.")
 
     @admin.action(description="Change plan…", permissions=["change"])
@@ -330,7 +344,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
                 case Status.INACTIVE:
                     client.archive(reason)
             client.save()
-            self.log_change(request, client, f"{wanted.label}. {reason}".strip())
             messages.success(request, f"{client} is {wanted.label.lower()}.")
             return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
         context = {
@@ -338,7 +351,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             "title": f"{VERBS[wanted]} {client}",
             "text": wanted.what_happens,
             "button": VERBS[wanted],
-            "form": ReasonForm() if wanted is not Status.ACTIVE else None,
+            "form": form if wanted is not Status.ACTIVE else None,
             "back": reverse("admin:clients_client_change", args=[client.pk]),
         }
         return self._page(request, "ask", context)
@@ -347,7 +360,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         """Give one or many clients a plan; what they had of their own is gone with it."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        ids = [int(part) for part in request.GET.get("ids", "").split(",") if part.isascii() and part.isdigit()]
+        ids = [int(part) for part in request.GET.get("ids", "").split(",") if _ID.fullmatch(part)]
         shown = self.get_queryset(request).filter(pk__in=ids[:MOST_AT_ONCE])
         chosen = [client for client in shown if self.has_change_permission(request, client)]
         if not chosen:
@@ -363,8 +376,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         if form.is_valid():
             plan = form.cleaned_data["plan"]
             change_plan(Client.objects.filter(pk__in=[client.pk for client in chosen]), plan)
-            for client in chosen:
-                self.log_change(request, client, f"Plan: {plan or 'none'}.")
             messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]}: plan {plan or 'none'}.")
             return HttpResponseRedirect(back)
         whom = str(one) if one else f"{len(chosen)} clients"

@@ -2,13 +2,11 @@
 
 from datetime import timedelta
 
-from django.contrib.admin.models import LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from clients.models import Client
+from clients.models import AuditEntry, Client
 
 _LOGGED_WITHIN = timedelta(seconds=5)  # the log's entry is written after the change, by the same request
 
@@ -29,16 +27,8 @@ def claim(client: Client, seen: int) -> None:
 
 def last_change(client: Client) -> str:
     """Return who changed `client` last, if the log knows, and when: `Ann Lee changed Acme at …`."""
-    entry = (
-        LogEntry.objects.filter(
-            content_type=ContentType.objects.get_for_model(Client),
-            object_id=str(client.pk),
-            action_time__range=(client.changed_at, client.changed_at + _LOGGED_WITHIN),
-        )
-        .select_related("user")
-        .order_by("action_time")
-        .first()
-    )
-    who = "Somebody" if entry is None else entry.user.get_full_name() or entry.user.get_username()
+    during = (client.changed_at, client.changed_at + _LOGGED_WITHIN)
+    entry = AuditEntry.objects.filter(client=client, timestamp__range=during).select_related("actor").last()
+    who = "Somebody" if entry is None else entry.by if entry.actor is None else entry.actor.get_full_name() or entry.by
     moment = timezone.localtime(client.changed_at)
     return f"{who} changed {client} on {date_format(moment, 'j F Y')} at {date_format(moment, 'H:i:s e')}"

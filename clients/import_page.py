@@ -71,8 +71,6 @@ def _confirm(model_admin: Any, request: HttpRequest) -> HttpResponse:
         context = {"form": FileForm(), "columns": COLUMNS, "preview": preview, "file_name": draft.file_name}
         return _page(model_admin, request, context | {"error": " ".join(error.messages)})
     draft.delete()
-    for client in made:
-        model_admin.log_addition(request, client, f"Imported from {draft.file_name}.")
     messages.success(request, f"{len(made)} client{'s'[: len(made) != 1]} imported. Give them keys from their pages.")
     return HttpResponseRedirect(reverse("admin:clients_client_changelist"))
 

@@ -98,7 +98,7 @@ class DeviationForm(forms.Form):
     def written(self) -> str:
         """The limit as `parse_deviation` reads it, '' where the row is empty."""
         data = self.cleaned_data
-        return f"{data['metric']}={data['amount'].replace(',', '')}/{data['cycle']}" if data.get("metric") else ""
+        return f"{data['metric']}={data['amount']}/{data['cycle']}" if data.get("metric") else ""
 
 
 DeviationFormSet = forms.formset_factory(

@@ -13,7 +13,7 @@ METRICS: Final = ("requests", "tokens", "credits", "sessions")
 LARGEST: Final = 2**63 - 1
 """The largest amount a database holds; in picodollars $9,223,372.03 and some."""
 
-_WHOLE = re.compile(r"[0-9]{1,30}")
+_WHOLE = re.compile(r"[0-9]{1,30}|[1-9][0-9]{0,2}(,[0-9]{3}){1,9}")  # commas may group thousands, nothing else
 _DOLLARS = re.compile(r"[0-9]{1,30}(\.[0-9]{1,12})?")
 
 
@@ -38,6 +38,7 @@ def parse_deviation(text: str) -> tuple[str, int | None, str]:
 def parse_amount(metric: str, text: str) -> int:
     """Return an amount as stored: a whole number, or for credits USD, exact, in picodollars.
 
+    USD take no comma: half the world writes 25,50 for what the other half writes 25.50.
     Raises ValidationError where it is neither, or larger than can be stored.
     """
     text = text.strip()
@@ -49,7 +50,7 @@ def parse_amount(metric: str, text: str) -> int:
     else:
         if not _WHOLE.fullmatch(text):
             raise ValidationError(f"An amount of {metric} is a whole number such as 1000, not {text!r}.")
-        amount, largest = int(text), str(LARGEST)
+        amount, largest = int(text.replace(",", "")), str(LARGEST)
     if amount > LARGEST:
         raise ValidationError(f"{text} is too much: a limit holds {largest} at most.")
     return amount

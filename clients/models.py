@@ -14,8 +14,13 @@ from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
+from clients.audit import AuditEntry
 from clients.limits import format_amount
+from pricing import audit
 from pricing.models import Provider
+
+# The entry is this app's, too
+__all__ = ["AuditEntry", "Client", "ClientQuerySet", "ImportDraft", "Limit", "Membership", "Plan", "PlanLimit"]
 
 # Names go to terminals, logs, CSV and mail headers; the line and paragraph separators break lines there as well.
 no_control_characters = RegexValidator(
@@ -99,6 +104,8 @@ class Plan(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    objects = audit.Audited.as_manager()
+
     class Meta:
         ordering = ["name"]
         constraints = [
@@ -126,6 +133,8 @@ class PlanLimit(LimitFields):
 
     plan = models.ForeignKey(Plan, models.CASCADE, related_name="limits")
 
+    objects = audit.Audited.as_manager()
+
     class Meta(LimitFields.Meta):
         ordering = ["plan", "metric", "cycle"]
         constraints = [
@@ -138,7 +147,7 @@ class PlanLimit(LimitFields):
         ]
 
 
-class ClientQuerySet(models.QuerySet["Client"]):
+class ClientQuerySet(audit.Audited["Client"]):
     """Clients, and what is done to many of them at once."""
 
     def current(self) -> "ClientQuerySet":
@@ -306,6 +315,8 @@ class Limit(LimitFields):
 
     client = models.ForeignKey(Client, models.CASCADE, related_name="limits")
 
+    objects = audit.Audited.as_manager()
+
     class Meta(LimitFields.Meta):
         ordering = ["client", "metric", "cycle"]
         constraints = [
@@ -351,6 +362,8 @@ class Membership(models.Model):
         validators=[check_time_zone],
         help_text="Times are shown in it; without one, in the installation's.",
     )
+
+    objects = audit.Audited.as_manager()
 
     class Meta:
         constraints = [

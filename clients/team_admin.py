@@ -9,13 +9,14 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanWidget
 
 from clients import access
 from clients.access import Role
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 
 admin.site.unregister(User)  # Django's page, with permissions one by one
 
@@ -105,6 +106,19 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
         """Fetch the roles of the whole page at once."""
         people: QuerySet[User] = super().get_queryset(request)
         return people.select_related("membership")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Give and take rights after a fresh sign-in only."""
+        if self.has_view_permission(request) and not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
+        answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        return answer
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """People stay on record."""

@@ -1,8 +1,18 @@
-"""What every answer of the control plane gets."""
+"""What every request to the control plane gets."""
 
+import ipaddress
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
-from django.http import HttpRequest, HttpResponse
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+
+from clients.access import time_zone_of
+from pricing.actors import Actor, Door, acting
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -19,5 +29,58 @@ def secure_cookies(get_response: GetResponse) -> GetResponse:
             for cookie in response.cookies.values():
                 cookie["secure"] = True
         return response
+
+    return middleware
+
+
+def name_the_actor(get_response: GetResponse) -> GetResponse:
+    """Say for the audit log who acts: whoever is signed in when it is done, his address, and the door."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        door = Door.API if request.path.startswith("/api/") else Door.ADMIN
+
+        def actor() -> Actor:
+            user = request.user if request.user.is_authenticated else None
+            return Actor(door, "nobody known", user, address_of(request))
+
+        with acting(actor):
+            return get_response(request)
+
+    return middleware
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return whose request it is: the gateway puts the caller's address last; None where that is no address."""
+    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    try:
+        return str(ipaddress.ip_address((forwarded or request.META.get("REMOTE_ADDR", "")).partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def tell_the_time_where_the_reader_is(get_response: GetResponse) -> GetResponse:
+    """Show times, and read those typed in, in the reader's zone: chosen, or told by the browser (time_zone.js)."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        zone = time_zone_of(request.user, request.COOKIES.get("time_zone", ""))
+        with timezone.override(ZoneInfo(zone)):
+            return get_response(request)
+
+    return middleware
+
+
+def second_factor(get_response: GetResponse) -> GetResponse:
+    """With REQUIRE_SECOND_FACTOR lead everybody without one to the page that sets it up; no other is open to them."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if (
+            settings.REQUIRE_SECOND_FACTOR
+            and request.path.startswith("/admin/")
+            and request.user.is_authenticated
+            and not is_mfa_enabled(request.user)
+        ):
+            messages.warning(request, "A second factor is required here. Set one up: an app, or a passkey.")
+            return HttpResponseRedirect(reverse("mfa_index"))
+        return get_response(request)
 
     return middleware

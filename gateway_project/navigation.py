@@ -31,7 +31,7 @@ SIDEBAR: Final = [
     ],
     [
         Entry("Team", "badge", "admin:auth_user_changelist", "auth.view_user"),
-        Entry("Audit log", "history", "admin:auditlog_logentry_changelist", "auditlog.view_logentry"),
+        Entry("Audit log", "history", "admin:clients_auditentry_changelist", "clients.view_auditentry"),
         Entry("Settings", "settings", "admin:settings"),
     ],
 ]
@@ -53,7 +53,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
-    pages = [("Change password", "account_change_password")]
+    pages = [
+        ("Time zone", "admin:time_zone"),
+        ("Second factor", "mfa_index"),
+        ("Sessions", "usersessions_list"),
+        ("Change password", "account_change_password"),
+    ]
     return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]
 
 
@@ -62,9 +67,14 @@ def favicon(request: HttpRequest) -> str:
     return static("gateway_project/favicon.svg")
 
 
+def time_zone_script(request: HttpRequest) -> str:
+    """Return where the script is that tells the browser's time zone."""
+    return static("gateway_project/time_zone.js")
+
+
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """Give pages outside the admin, which are the sign-in's, what its frame needs. A context processor."""
-    return admin.site.each_context(request) if request.path.startswith("/accounts/") else {}
+    """Give pages outside the admin, the sign-in's and hand-over links, what its frame needs. A context processor."""
+    return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/")) else {}
 
 
 def _link(page: str) -> str | None:

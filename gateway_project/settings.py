@@ -94,6 +94,7 @@ try:
 except (ValueError, OSError, LookupError) as error:
     raise ImproperlyConfigured(f"TIME_ZONE must be an IANA name such as Europe/Berlin, not {TIME_ZONE!r}.") from error
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "gateway_project.formats"  # a time is shown with its zone
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
@@ -118,8 +119,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "csp",
+    "auditlog",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "pricing",
     "clients",
     "keys",
@@ -137,6 +141,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "gateway_project.middleware.second_factor",
+    "gateway_project.middleware.name_the_actor",
+    "gateway_project.middleware.tell_the_time_where_the_reader_is",
 ]
 TEMPLATES = [
     {
@@ -203,7 +210,13 @@ ACCOUNT_ADAPTER = "gateway_project.sign_in.ClosedSignUp"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an operator vouches for the address by making the user
 ACCOUNT_SESSION_REMEMBER = None  # the form asks
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60  # s; for so long a sign-in is fresh enough for dangerous acts
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60  # for how long a sign-in counts as fresh, which dangerous acts ask for
+MFA_ADAPTER = "gateway_project.sign_in.SecondFactors"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "LLM gateway"
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers allow http on localhost alone
+REQUIRE_SECOND_FACTOR = _boolean("REQUIRE_SECOND_FACTOR")  # nobody works here without one
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
 
 # --- back office ----------------------------------------------------------------------------------------------------
@@ -213,6 +226,7 @@ UNFOLD = {
     "SITE_HEADER": "LLM gateway",
     "SITE_SYMBOL": "hub",  # of Material Symbols, which unfold brings along
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.navigation.favicon"}],
+    "SCRIPTS": ["gateway_project.navigation.time_zone_script"],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
@@ -242,6 +256,10 @@ UNFOLD = {
     "ACCOUNT": {"navigation": "gateway_project.navigation.account"},
     "SIDEBAR": {"show_search": True, "command_search": True, "navigation": "gateway_project.navigation.sidebar"},
 }
+
+AUDITLOG_LOGENTRY_MODEL = "clients.AuditEntry"
+AUDITLOG_STORE_JSON_CHANGES = True
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # names outlive what they name
 
 # --- data plane -----------------------------------------------------------------------------------------------------
 

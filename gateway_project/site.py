@@ -17,6 +17,7 @@ from unfold.sites import UnfoldAdminSite
 
 from clients import access
 from gateway_project.scoped_admin import scoped
+from gateway_project.time_zone import time_zone_view
 
 SEARCHED = (("clients.Client", "groups"), ("keys.APIKey", "key"), ("usage.UsageRecord", "receipt_long"))
 """What the search box looks through, with its icons."""
@@ -64,6 +65,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
 
         own = [
             path("onboard/", self.admin_view(onboard_view), name="onboard"),
+            path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
             path("test-call/", self.admin_view(test_call_view), name="test_call"),
         ]
         return own + [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]

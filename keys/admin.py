@@ -217,6 +217,15 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
     readonly_fields = fields[1:]
     inlines = [KeyLimits, AllowedModels]
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Set the allowed models all at once."""
+        if formset.model is not AllowedModel:
+            super().save_formset(request, form, formset, change)
+            return
+        rows = [row for row in formset.cleaned_data if row.get("model") and not row.get("DELETE")]
+        lifecycle.allow_models(form.instance, [row["model"] for row in rows])
+        formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []  # Django asks for them
+
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         """Keys stay on record: they are revoked instead."""
         return False
@@ -253,7 +262,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_addition(request, key, "Issued.")
                 return keep_to_show(request, key, plain)
         return self._ask(request, None, form, title="Issue a key", button="Issue")
 
@@ -271,8 +279,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_change(request, key, f"Regenerated as {new.hint}.")
-                self.log_addition(request, new, f"Issued in place of {key.hint}.")
                 return keep_to_show(request, new, plain)
         text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
         return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
@@ -291,7 +297,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
-                self.log_change(request, key, f"Revoked. {key.revoked_reason}".strip())
                 messages.success(request, f"{key} is revoked: it is refused everywhere within a second.")
                 return HttpResponseRedirect(_page("change", key))
         text = "Every call with it is refused within a second. This can not be undone."
@@ -316,7 +321,6 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
         if request.method == "POST":
             handover.withdraw(key.pk)
-            self.log_change(request, key, "Hand-over link withdrawn.")
             messages.success(request, "The link shows nothing any more. The key itself goes on working.")
             return HttpResponseRedirect(_page("change", key))
         text = "Whoever opens the link sees no key. The key itself goes on working; revoke it if it may have leaked."

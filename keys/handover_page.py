@@ -32,7 +32,6 @@ def make_view(request: HttpRequest, model_admin: Any, key: APIKey) -> HttpRespon
     except ValidationError as error:
         context: dict[str, Any] = {"error": " ".join(error.messages)}
     else:
-        model_admin.log_change(request, key, "Hand-over link made.")
         root = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
         context = {"link": root + reverse("handover", args=[token]), "until": link.expires_at}
     whole = model_admin.admin_site.each_context(request) | {

@@ -10,6 +10,7 @@ from typing import Final
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from clients.limits import parse_limit
@@ -17,6 +18,7 @@ from clients.models import Client
 from keys import tokens
 from keys.handover import withdraw
 from keys.models import AllowedModel, APIKey, KeyLimit
+from pricing import audit
 from pricing.models import Model
 
 LONGEST: Final = timedelta(days=36_500)
@@ -69,11 +71,15 @@ def issue(
 def allow_models(key: APIKey, models: Iterable[Model]) -> None:
     """Let `key` use these models and no others; without any, all. Every process knows within a second."""
     wanted = {model.pk for model in models}
+    allowed = AllowedModel.objects.filter(key=key)
     with transaction.atomic():
+        before = _names(allowed)
         # Those to come before those to go: at no moment is a list empty, which would mean all
         rows = [AllowedModel(key=key, model_id=model) for model in sorted(wanted)]
         AllowedModel.objects.bulk_create(rows, ignore_conflicts=True)
-        AllowedModel.objects.filter(key=key).exclude(model__in=wanted).delete()
+        allowed.exclude(model__in=wanted).delete()
+        if before != (after := _names(allowed)):
+            audit.log_event(key, "set the models of key", {"models": [before or "all", after or "all"]})
 
 
 def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str]:
@@ -164,3 +170,7 @@ def parse_duration(text: str) -> timedelta:
     if duration > LONGEST:
         raise ValidationError(f"{text} is longer than 100 years.")
     return duration
+
+
+def _names(allowed: QuerySet[AllowedModel]) -> str:
+    return ", ".join(sorted(allowed.values_list("model__name", flat=True)))

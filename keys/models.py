@@ -9,10 +9,11 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from clients.models import Client, LimitFields, no_control_characters
+from pricing import audit
 from pricing.models import Model
 
 
-class APIKeyQuerySet(models.QuerySet["APIKey"]):
+class APIKeyQuerySet(audit.Audited["APIKey"]):
     """Keys by how they stand now."""
 
     def working(self) -> "APIKeyQuerySet":
@@ -106,6 +107,8 @@ class AllowedModel(models.Model):
     # PROTECT: were a key's last model deleted, the empty list would mean all
     model = models.ForeignKey(Model, models.PROTECT, related_name="+")
 
+    objects = audit.Audited.as_manager()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["key", "model"], name="allowed_model_once_per_key")]
 
@@ -117,6 +120,8 @@ class KeyLimit(LimitFields):
     """What may be used with one key in one cycle, beside the limits of its client, which its calls count on as well."""
 
     key = models.ForeignKey(APIKey, models.CASCADE, related_name="limits")
+
+    objects = audit.Audited.as_manager()
 
     class Meta(LimitFields.Meta):
         verbose_name = "limit of a key"
@@ -179,6 +184,8 @@ class Handover(models.Model):
     opened_user_agent = models.CharField(max_length=200, blank=True, editable=False)
     told_at = models.DateTimeField(null=True, editable=False, help_text="When the opening was mailed.")
     withdrawn_at = models.DateTimeField(null=True, editable=False)
+
+    objects = audit.Audited.as_manager()
 
     class Meta:
         verbose_name = "hand-over link"

@@ -22,7 +22,7 @@ from clients import access
 from clients.admin import in_words
 from clients.limit_forms import DeviationFormSet
 from clients.markup import parse_markup
-from clients.models import Client, Plan, default_time_zone, time_zones
+from clients.models import Client, Plan, default_time_zone, no_control_characters, time_zones
 from keys.lifecycle import parse_duration
 from keys.models import APIKey
 from keys.onboarding import onboard_with_key
@@ -65,7 +65,7 @@ class OnboardingForm(forms.Form):
         widget=UnfoldAdminSelect2Widget,
         help_text="Days and months follow its calendar.",
     )
-    key_name = _text("Name of the key", 200, initial="n8n", required=False)
+    key_name = _text("Name of the key", 200, initial="n8n", required=False, validators=[no_control_characters])
     expires_in = forms.ChoiceField(label="Works", choices=LASTS, required=False, widget=UnfoldAdminSelectWidget)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -133,8 +133,5 @@ def _taken_on(request: HttpRequest, client: Client, key: APIKey, plain: str | No
     if plain is None:
         messages.info(request, f"This form was sent before: {client} is here already.")
         return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
-    clients, keys = admin.site.get_model_admin(Client), admin.site.get_model_admin(APIKey)
-    clients.log_addition(request, client, "Taken on.")
-    keys.log_addition(request, key, "Issued.")
     messages.success(request, f"{client} is taken on.")
     return keep_to_show(request, key, plain)

@@ -1,4 +1,4 @@
-"""Dangerous acts ask who is there once more: whoever finds a browser left open must not get at keys."""
+"""Dangerous acts ask for a sign-in that is not long ago, so that a screen left open gives nothing away."""
 
 import time
 from urllib.parse import urlencode
@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from allauth.account import app_settings
 from allauth.account.adapter import get_adapter
 from allauth.account.authentication import get_authentication_records
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
@@ -18,6 +19,8 @@ def signed_in_lately(request: HttpRequest) -> bool:
 
 def ask_to_sign_in_again(request: HttpRequest) -> HttpResponse:
     """Lead to the page that asks for the password or the second factor, and back; what was posted is not kept."""
+    if request.method == "POST":
+        messages.warning(request, "Sign in again, then enter it once more: it was not kept.")
     methods = get_adapter().get_reauthentication_methods(request.user)
     page = methods[0]["url"] if methods else reverse("account_login")
     return HttpResponseRedirect(f"{page}?{urlencode({'next': request.get_full_path()})}")

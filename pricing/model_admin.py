@@ -134,9 +134,6 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         models = list(queryset.select_related("provider"))
         changes = sync_prices(models, timezone.now(), overwrite=True, by=request.user)  # type: ignore[arg-type]
         added = {change.model for change in changes if change.action == "added"}
-        for model in models:
-            if model.name in added:
-                self.log_change(request, model, "Priced as the catalogue says.")
         for change in changes:
             if change.action == "skipped":
                 messages.warning(request, f"{change.model}: {change.detail}")
@@ -147,8 +144,6 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     def _switch(self, request: HttpRequest, queryset: QuerySet[Model], *, on: bool) -> None:
         changed = list(queryset.exclude(enabled=on))
         Model.objects.filter(pk__in=[model.pk for model in changed]).update(enabled=on)
-        for model in changed:
-            self.log_change(request, model, f"Switched {'on' if on else 'off'}.")
         count = len(changed)
         messages.success(request, f"{count} model{'s'[: count != 1]} switched {'on' if on else 'off'}.")
         if on and (unpriced := [model.name for model in changed if not _priced(model)]):
@@ -186,7 +181,6 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
             except ValidationError as error:
                 form.take(error)
             else:
-                self.log_change(request, model, f"Added a price {made[0]}.")
                 moment = timezone.localtime(made[0].effective_from)
                 messages.success(request, f"Saved: {_summary(made[0])}, from {moment:%-d %B %Y, %H:%M %Z}.")
                 return HttpResponseRedirect(reverse("admin:pricing_model_change", args=[model.pk]))
@@ -214,7 +208,6 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
         else:
-            self.log_change(request, model, f"Withdrew the price {price}.")
             messages.success(request, f"Withdrawn: {_summary(price)}. The price in force goes on.")
         return HttpResponseRedirect(reverse("admin:pricing_model_change", args=[model.pk]))
 

@@ -12,7 +12,7 @@ from django.db import models, transaction
 from django.db.models import Q, TextChoices
 from django.utils import timezone
 
-from pricing import credentials
+from pricing import audit, credentials
 from pricing.addresses import check_base_url
 from pricing.fields import DEAREST_RATE, RateField
 from pricing.quotes import DEFAULT_TIER, RateCard, card_at, microseconds
@@ -29,7 +29,7 @@ SHARED = "shared"
 """The scope of what every client may use."""
 
 
-class ProviderQuerySet(models.QuerySet["Provider"]):
+class ProviderQuerySet(audit.Audited["Provider"]):
     """Providers, and what is done to many of them at once."""
 
     def reencrypt(self) -> int:
@@ -228,7 +228,7 @@ class Provider(models.Model):
         return credentials.decrypt(self.credential_encrypted) if self.credential_encrypted else ""
 
 
-class ModelQuerySet(models.QuerySet["Model"]):
+class ModelQuerySet(audit.Audited["Model"]):
     """Models; those moved to another provider get its scope."""
 
     def update(self, **values: Any) -> int:
@@ -303,7 +303,7 @@ class Model(models.Model):
         return card_at(self.prices.all(), microseconds(at))
 
 
-class PriceQuerySet(models.QuerySet["Price"]):
+class PriceQuerySet(audit.Audited["Price"]):
     """Prices; the bulk ways to change them keep the rule that one in force stays as it is."""
 
     def in_force(self, at: datetime | None = None) -> "PriceQuerySet":

@@ -198,13 +198,10 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         """Change address and key, after a fresh sign-in."""
         provider = self._changeable(request, object_id)
         if not signed_in_lately(request):
-            if request.method == "POST":
-                messages.warning(request, "Sign in again, then enter the key once more: it was not kept.")
             return ask_to_sign_in_again(request)
         form = ConnectionForm(request.POST or None, instance=provider)
         if request.method == "POST" and form.is_valid():
             form.save()
-            self.log_change(request, provider, "Changed address or key.")
             messages.success(request, f"Saved. New calls to {provider} go there within a second.")
             return HttpResponseRedirect(reverse("admin:pricing_provider_change", args=[provider.pk]))
         present = Provider.objects.get(pk=provider.pk)
@@ -260,8 +257,6 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         if not names:
             raise ValidationError("Tick the models to import.")
         imported = importing.import_models(provider, names, request.user)  # type: ignore[arg-type]
-        for model in imported.made:
-            self.log_addition(request, model, f"Imported from {provider}.")
         if imported.made:
             count = len(imported.made)
             messages.success(request, f"{count} model{'s'[: count > 1]} imported from {provider}.")

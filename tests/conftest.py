@@ -1,8 +1,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import time
 
 import pytest
+from allauth.account.internal.flows.login import _AUTHENTICATION_METHODS_USER_SESSION_KEY as USER_OF_METHODS
+from django.test import Client as Browser
 
 from tests.installation import Installation
 
@@ -19,3 +22,35 @@ def install(tmp_path: Path) -> Iterator[Callable[..., Installation]]:
             return stack.enter_context(Installation(tmp_path / f"data{count}", **environment))
 
         yield make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tests_may_empty_the_audit_log() -> Iterator[None]:
+    """Let the flush after a test with real transactions through: the audit log's triggers would refuse it."""
+    from django.test import TransactionTestCase
+
+    from clients.append_only import unlocked
+
+    flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
+
+    def flush_all(case: TransactionTestCase) -> None:
+        with unlocked("clients_auditentry"):
+            flush(case)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", flush_all)
+        yield
+
+
+def sign_in_freshly(browser: Browser) -> Browser:
+    """Make the sign-in of a browser one that dangerous acts accept."""
+    session = browser.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time()}]
+    session[USER_OF_METHODS] = session["_auth_user_id"]
+    session.save()
+    return browser
+
+
+@pytest.fixture
+def admin_client(admin_client: Browser) -> Browser:
+    return sign_in_freshly(admin_client)

@@ -6,7 +6,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from clients.audit import entries_about
 from clients.onboarding import create_client
+from keys import handover
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
 from pricing.price_list import Step, new_price
@@ -31,6 +33,7 @@ PAGES = {
     "key-issue": "/admin/keys/apikey/add/?client={client}",
     "key-regenerate": "/admin/keys/apikey/{key}/regenerate/",
     "key-revoke": "/admin/keys/apikey/{key}/revoke/",
+    "key-handed-over": "/keys/{token}/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
@@ -40,6 +43,10 @@ PAGES = {
     "model": "/admin/pricing/model/{model}/change/",
     "price-new": "/admin/pricing/model/{model}/price/",
     "team": "/admin/auth/user/",
+    "audit-log": "/admin/clients/auditentry/",
+    "audit-entry": "/admin/clients/auditentry/{entry}/change/",
+    "client-history": "/admin/clients/client/{client}/history/",
+    "time-zone": "/admin/time-zone/",
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
 }
@@ -58,12 +65,22 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     client = create_client("Dental Clinic", ["credits=25/month"], make_plan("Basic", "requests=100/day"))
-    key, _ = issue(client, "their n8n")
+    key, plain = issue(client, "their n8n")
+    _, token = handover.make(key, plain, None)
     provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
     model = Model.objects.create(name="gpt-4o-mini", provider=provider)
     new_price(model, [Step(150_000, 700_000)], None, None)
-    rows = {"client": client, "key": key, "plan": client.plan, "provider": provider, "model": model}
-    ids = {name: row.pk for name, row in rows.items()}
+    client.suspend("unpaid")
+    client.activate()
+    rows = {
+        "entry": entries_about(client)[0],
+        "client": client,
+        "key": key,
+        "plan": client.plan,
+        "provider": provider,
+        "model": model,
+    }
+    ids = {name: row.pk for name, row in rows.items()} | {"token": token}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()
@@ -103,3 +120,15 @@ def test_the_search_box_finds_a_client_by_keyboard(operator: Operator) -> None:
     box.send_keys("dental")
     WebDriverWait(browser, 10).until(lambda _: "Dental Clinic" in operator.sees)
     assert_usable(browser)
+
+
+def test_times_are_where_the_browser_is(operator: Operator) -> None:
+    operator.browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kathmandu"})
+    sign_in(operator)
+    operator.opens("/admin/clients/auditentry/")
+    assert "+0545" in operator.sees
+    operator.opens("/admin/time-zone/")
+    assert "+0545" in operator.sees
+    operator.chooses("Europe/Berlin", "time_zone")
+    operator.clicks("#content-main button[type=submit]")
+    assert "CET" in operator.sees or "CEST" in operator.sees

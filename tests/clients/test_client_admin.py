@@ -69,6 +69,25 @@ def test_who_saves_second_is_told_and_keeps_what_was_entered(admin_client: Brows
     assert "Second" in late.content.decode()
     client.refresh_from_db()
     assert client.company == "First"
+    shown = late.context["adminform"].form["seen_version"].value()
+    again = admin_client.post(url, form([], seen_version=shown, company="Second"))
+    assert again.status_code == 302
+    client.refresh_from_db()
+    assert client.company == "Second"
+
+
+def test_a_reason_that_does_not_hold_is_said_at_the_reason(admin_client: Browser) -> None:
+    client = create_client("Acme")
+    url = reverse("admin:clients_client_status", args=[client.pk, "suspended"])
+    answer = admin_client.post(url, {"reason": "unpaid\x07"})
+    assert "reason" in answer.context["form"].errors
+    client.refresh_from_db()
+    assert client.status == "active"
+
+
+@pytest.mark.parametrize("ids", ["", "-1", "9" * 30, "9" * 5_000, str(2**63), "1,x"])
+def test_a_plan_for_clients_that_there_are_not_is_no_page(admin_client: Browser, ids: str) -> None:
+    assert admin_client.get(reverse("admin:clients_client_plan"), {"ids": ids}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -249,3 +268,13 @@ def test_a_plan_that_changed_is_given_to_its_clients_by_an_action(admin_client: 
     chosen = {"action": "adopt", "_selected_action": [plan.pk]}
     assert "1 client got" in text(admin_client.post(reverse("admin:clients_plan_changelist"), chosen, follow=True))
     assert (str(follows.limits.get()), str(deviates.limits.get())) == ("200 requests a day", "5 requests a day")
+
+
+def test_a_plan_can_be_taken_away_and_the_page_says_so(admin_client: Browser) -> None:
+    client = create_client("Acme", [], make_plan("Basic", "requests=100/day"))
+    url = f"{reverse('admin:clients_client_plan')}?ids={client.pk}"
+    assert "None: they keep the limits" in admin_client.get(url).content.decode()
+    assert admin_client.post(url, {"plan": ""}).status_code == 302
+    client.refresh_from_db()
+    assert client.plan is None
+    assert client.limits.count() == 1

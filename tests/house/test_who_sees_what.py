@@ -19,11 +19,12 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 from django.utils import timezone
 
 from clients.access import Role, set_role
-from clients.models import Client, Plan
+from clients.models import AuditEntry, Client, Plan
 from clients.onboarding import create_client
 from keys.lifecycle import issue
 from pricing.models import Model, Price, Provider
 from pricing.price_list import Step, new_price
+from tests.conftest import sign_in_freshly
 from usage import test_call
 from usage.models import UsageRecord
 
@@ -53,8 +54,9 @@ KINDS = {
     "pricing_model": Kind(ALL, {"owner"} | OPERATORS, "provider"),
     "clients_plan": Kind(ALL, {"owner"}),
     "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
+    "clients_auditentry": Kind({"owner"} | OPERATORS, set(), "client"),
 }
-# Further pages of one object: who may do what they do.
+# Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
     "clients_client_import": ("clients_client", "add"),
@@ -65,6 +67,7 @@ OBJECT_PAGES = {
     "keys_apikey_show_once": ("keys_apikey", "view"),
     "keys_apikey_withdraw": ("keys_apikey", "change"),
     "auth_user_password_change": ("auth_user", "change"),
+    "clients_auditentry_export": ("clients_auditentry", "view"),
     "pricing_provider_connection": ("pricing_provider", "change"),
     "pricing_provider_import": ("pricing_provider", "change"),
     "pricing_provider_test": ("pricing_provider", "change"),
@@ -75,7 +78,16 @@ OBJECT_PAGES = {
 POSTED = {"pricing_provider_test", "pricing_provider_test_new", "pricing_model_withdraw"}
 """Pages that do something, and show nothing."""
 # Pages of no object: everybody with a role gets them, scoped where they hold anything.
-SITE_PAGES = {"index", "search", "jsi18n", "autocomplete", "password_change", "password_change_done", "app_list"}
+SITE_PAGES = {
+    "index",
+    "search",
+    "time_zone",
+    "jsi18n",
+    "autocomplete",
+    "password_change",
+    "password_change_done",
+    "app_list",
+}
 SIGN_IN_PAGES = {"login", "logout"}
 TESTED_ALONE = {"test_call", "keys_apikey_handover"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
@@ -154,12 +166,14 @@ class Agency:
             "pricing_model": model,
             "clients_plan": plan,
             "auth_user": owner,
+            "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),
         }
 
     def browser_of(self, person: str) -> Browser:
         browser = Browser()
         if person != "stranger":
             browser.force_login(User.objects.get(pk=self.people[person].pk))
+            sign_in_freshly(browser)
         return browser
 
 
@@ -189,6 +203,8 @@ def expected(person: str, name: str, *, own: bool, about_a_row: bool) -> set[int
         return {403, 404} if about_a_row else {403}
     if about_a_row and not own and foreign(person, kind):
         return {404}
+    if name.endswith("_history") and person not in KINDS["clients_auditentry"].reads:
+        return {403}
     may = act == "view" or (person in kind.writes and act not in kind.nobody)
     return {200, 302} if may else {403}
 
@@ -205,7 +221,7 @@ def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
     everyone = agency.objects_of(agency.other)
     theirs = agency.objects_of(agency.people[person]) if person in OPERATORS else everyone
     browser = agency.browser_of(person)
-    kind, act = kind_of(name) or ("", "")
+    kind, _ = kind_of(name) or ("", "")
     for rows, own in [(theirs, True), *([(everyone, False)] if person in OPERATORS else [])]:
         url = address(name, rows[kind])
         about_a_row = str(rows[kind].pk) in re.split("[/=]", url)
@@ -219,7 +235,7 @@ def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
             sent = browser.post(url, {"post": "yes", "grace": "0", "name": "changed", "action": "delete_selected"})
             assert sent.status_code in allowed | {405}, (url, own)
             assert state() == before
-    if person in ALL and act == "view" and not about_a_row and person in KINDS[kind].reads:
+    if person in KINDS[kind].reads and name.endswith("_changelist"):
         listed = {row.pk for row in answer.context["cl"].queryset}
         assert (everyone[kind].pk in listed) is (not foreign(person, KINDS[kind]))
 

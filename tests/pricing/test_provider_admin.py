@@ -167,7 +167,7 @@ def test_a_key_sent_too_late_is_neither_taken_nor_kept(browser: Browser) -> None
         for session in Session.objects.all():
             assert late not in json.dumps(session.get_decoded())
         browser.post(asked.headers["location"], {"password": PASSWORD})
-        assert "enter the key once more" in text(browser.get(address("connection", provider)))
+        assert "enter it once more" in text(browser.get(address("connection", provider)))
     provider.refresh_from_db()
     assert provider.credential() == CANARY
 
