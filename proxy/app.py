@@ -163,7 +163,7 @@ class Gateway:
         headers: HeaderList = [(b"x-request-id", call_id.encode())]
         if grant is not None and grant.client.subject.rules:
             now = self._clock()
-            headers += limit_headers(self._limits.standings(grant.client.subject, now), now)
+            headers += limit_headers(self._limits.standings(grant.client.subject, now, grant.key_id), now)
         return headers
 
     # --- models ---
