@@ -1,4 +1,4 @@
-"""A key handed over by a link: made by the operator, previewed by a chat, opened by the client, seen by the operator."""
+"""A key handed over by a link, with a chat's preview between the operator and the client."""
 
 from collections.abc import Iterator
 from pathlib import Path
