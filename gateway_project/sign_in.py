@@ -1,10 +1,10 @@
-"""Who may sign in: users that an operator made. Nobody makes an account for himself."""
+"""Who may sign in: users that an operator made, with second factors. Nobody makes an account for himself."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.http import HttpRequest
 
-from pricing.credentials import decrypt, encrypt
+from pricing.credentials import decrypt, encrypt, reencrypt
 
 
 class ClosedSignUp(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
@@ -25,3 +25,21 @@ class SecondFactors(DefaultMFAAdapter):  # type: ignore[misc]
     def decrypt(self, encrypted_text: str) -> str:
         """Return the secret. Raises UnreadableCredential."""
         return decrypt(encrypted_text)
+
+
+def reencrypt_second_factors() -> int:
+    """Encrypt the secrets of apps and recovery codes anew; return how many. Raises UnreadableCredential."""
+    from allauth.mfa.models import Authenticator  # noqa: PLC0415 - models come after settings, which name this module
+
+    count = 0
+    for factor in Authenticator.objects.select_for_update():
+        kept = {name: reencrypt(factor.data[name]) for name in _ENCRYPTED if factor.data.get(name)}
+        if kept:
+            factor.data = {**factor.data, **kept}
+            factor.save(update_fields=["data"])
+            count += 1
+    return count
+
+
+_ENCRYPTED = ("secret", "seed")
+"""What allauth keeps of an app and of recovery codes."""

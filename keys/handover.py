@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from keys.models import APIKey, Handover
+from pricing import credentials
 from pricing.credentials import UnreadableCredential, decrypt, encrypt
 
 LASTS: Final = timedelta(hours=72)
@@ -85,6 +86,14 @@ def withdraw(key_id: int) -> None:
 def erase_expired() -> int:
     """Erase the texts of links that ran out; return how many there were."""
     return Handover.objects.filter(expires_at__lte=timezone.now()).exclude(ciphertext="").update(ciphertext="")
+
+
+def reencrypt() -> int:
+    """Encrypt the texts of open links anew; return how many there were. Raises UnreadableCredential."""
+    waiting = list(Handover.objects.select_for_update().exclude(ciphertext=""))
+    for link in waiting:
+        Handover.objects.filter(pk=link.pk).update(ciphertext=credentials.reencrypt(link.ciphertext))
+    return len(waiting)
 
 
 def _digest(token: str) -> bytes:

@@ -47,6 +47,8 @@ PAGES = {
     "audit-entry": "/admin/clients/auditentry/{entry}/change/",
     "client-history": "/admin/clients/client/{client}/history/",
     "time-zone": "/admin/time-zone/",
+    "second-factor": "/accounts/2fa/",
+    "sessions": "/accounts/sessions/",
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
 }

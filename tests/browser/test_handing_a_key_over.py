@@ -1,4 +1,4 @@
-"""A key handed over by a link: made by the operator, looked at by a chat, opened by the client, seen by both."""
+"""A key handed over by a link, with a chat's preview between the operator and the client."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -2,16 +2,20 @@
 
 import re
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 import time_machine
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from clients.access import Role, set_role
 from clients.onboarding import create_client
@@ -164,3 +168,14 @@ def test_nobody_hands_over_a_key_of_a_foreign_client() -> None:
         browser.force_login(User.objects.get(pk=person.pk))
         assert browser.post(url, {"key": plain}).status_code == status
     assert not Handover.objects.exists()
+
+
+def test_an_open_link_survives_a_change_of_the_encryption_key(
+    made: tuple[APIKey, str, str], settings: Settings
+) -> None:
+    _, plain, path = made
+    new = Fernet.generate_key().decode()
+    settings.ENCRYPTION_KEYS = [new, *settings.ENCRYPTION_KEYS]
+    call_command("reencrypt", stdout=StringIO())
+    settings.ENCRYPTION_KEYS = [new]
+    assert plain in text(Browser().post(path))
