@@ -343,7 +343,6 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
                     client.suspend(reason)
                 case Status.INACTIVE:
                     client.archive(reason)
-            client.save()
             messages.success(request, f"{client} is {wanted.label.lower()}.")
             return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
         context = {
