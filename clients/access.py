@@ -75,6 +75,7 @@ RULES: Final[dict[str, Rule]] = {
     "contenttypes.contenttype": Rule(ALL, frozenset()),
     "keys.apikey": Rule(OPERATORS, OPERATORS, "client__owner"),
     "keys.allowedmodel": Rule(OPERATORS, OPERATORS, "key__client__owner"),
+    "keys.keylimit": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),

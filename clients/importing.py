@@ -209,7 +209,7 @@ def _judge(
     )
     limits = take("limits", lambda text: limits_of(plan, _parts(text)), limits_of(plan, ()))
     try:
-        client.clean_fields()
+        client.clean_fields(exclude={"plan"})  # which was looked up; to ask again takes a query a client
     except ValidationError as error:
         problems += [
             Problem(line, "markup" if field == "markup_bp" else field, message)

@@ -24,10 +24,11 @@ from unfold.widgets import (
 
 from clients import access
 from clients.admin import ClientAdmin
+from clients.limit_forms import LimitForm, LimitInline
 from clients.models import Client
 from keys import handover, lifecycle
 from keys.handover_page import make_view
-from keys.models import AllowedModel, APIKey, APIKeyQuerySet
+from keys.models import AllowedModel, APIKey, APIKeyQuerySet, KeyLimit
 from keys.show_once import keep_to_show, show_once
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Model
@@ -133,6 +134,24 @@ class AllowedModels(TabularInline):  # type: ignore[misc]  # unfold ships no typ
     extra = 1
 
 
+class KeyLimitForm(LimitForm):
+    """A limit of a key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        metric = self.fields["metric"]
+        metric.choices = [choice for choice in metric.choices if choice[0] != "sessions"]  # type: ignore[attr-defined]
+
+
+class KeyLimits(LimitInline):
+    """What may be used with a key, beside what its client may use."""
+
+    model = KeyLimit
+    form = KeyLimitForm
+    verbose_name_plural = "limits of this key alone (those of its client hold as well)"
+    extra = 1
+
+
 class ShowsUse:
     """Columns on the state and use of a key, for its own page and its client's."""
 
@@ -196,7 +215,16 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         "charge",
     )
     readonly_fields = fields[1:]
-    inlines = [AllowedModels]
+    inlines = [KeyLimits, AllowedModels]
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Set the allowed models all at once."""
+        if formset.model is not AllowedModel:
+            super().save_formset(request, form, formset, change)
+            return
+        rows = [row for row in formset.cleaned_data if row.get("model") and not row.get("DELETE")]
+        lifecycle.allow_models(form.instance, [row["model"] for row in rows])
+        formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []  # Django asks for them
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         """Keys stay on record: they are revoked instead."""
@@ -238,7 +266,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         return self._ask(request, None, form, title="Issue a key", button="Issue")
 
     def regenerate_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """Replace a key, then show the new one once."""
+        """Replace a key after a fresh sign-in, then show the new one once."""
         if not (self.has_add_permission(request) and self.has_change_permission(request)):
             raise PermissionDenied
         key = get_object_or_404(self.get_queryset(request), pk=key_id)
@@ -256,7 +284,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """End a key."""
+        """End a key, without a fresh sign-in: one that leaked must be dead in seconds."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         key = get_object_or_404(self.get_queryset(request), pk=key_id)

@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from keys.models import APIKey, Handover
@@ -84,8 +85,10 @@ def withdraw(key_id: int) -> None:
 
 
 def erase_expired() -> int:
-    """Erase the texts of links that ran out; return how many there were."""
-    return Handover.objects.filter(expires_at__lte=timezone.now()).exclude(ciphertext="").update(ciphertext="")
+    """Erase the texts of links that ran out, or whose keys did; return how many there were."""
+    now = timezone.now()
+    over = Handover.objects.filter(Q(expires_at__lte=now) | Q(key__expires_at__lte=now))
+    return over.exclude(ciphertext="").update(ciphertext="")
 
 
 def reencrypt() -> int:

@@ -13,10 +13,11 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from clients.limits import parse_limit
 from clients.models import Client
 from keys import tokens
 from keys.handover import withdraw
-from keys.models import AllowedModel, APIKey
+from keys.models import AllowedModel, APIKey, KeyLimit
 from pricing import audit
 from pricing.models import Model
 
@@ -33,11 +34,13 @@ def issue(
     expires_in: timedelta | None = None,
     *,
     models: Iterable[Model] = (),
+    limits: Iterable[str] = (),
 ) -> tuple[APIKey, str]:
     """Make a key for `client`, for ever or for `expires_in`; return it and its text.
 
-    `models` are the only ones that may be used with it (none: all). Raises ValidationError where the client is
-    archived, the name is not fit, or the time is not positive or too long; then no key is made.
+    `models` are the only ones that may be used with it (none: all), `limits` its own (`requests=100/day`, ...) beside
+    its client's. Raises ValidationError where the client is archived, the name or a limit is not fit, or the time is
+    not positive or too long; then no key is made.
     """
     if client.status == Client.Status.INACTIVE:
         raise ValidationError(f"{client} is archived: activate it before it gets a key.")
@@ -57,6 +60,11 @@ def issue(
         key.full_clean()
         key.save()
         allow_models(key, models)
+        for text in limits:
+            metric, amount, cycle = parse_limit(text)
+            limit = KeyLimit(key=key, metric=metric, amount=amount, cycle=cycle)
+            limit.full_clean()
+            limit.save()
     return key, plain
 
 
@@ -77,7 +85,7 @@ def allow_models(key: APIKey, models: Iterable[Model]) -> None:
 def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str]:
     """Replace `key` by a new one of the same client; return the new one and its text.
 
-    It has the same name, time to live and models.
+    It has the same name, time to live, models and limits, of which nothing is used yet.
 
     The old one works for `grace` more, but never longer than it would have; without grace it is revoked now.
     Raises ValidationError where it is revoked or replaced already, so that of two attempts at once one wins.
@@ -92,6 +100,8 @@ def regenerate(key: APIKey, grace: timedelta = timedelta()) -> tuple[APIKey, str
             raise ValidationError(f"{old} is revoked; issue a new key instead.")
         lasts = None if old.expires_at is None else old.expires_at - old.created_at
         new, plain = issue(old.client, old.name, lasts, models=old.models.all())
+        for limit in old.limits.all():
+            KeyLimit.objects.create(key=new, metric=limit.metric, amount=limit.amount, cycle=limit.cycle)
         ends = new.created_at + grace
         # After a clock was set back a short grace may end before the key's creation, which no expiry may
         if grace and ends > old.created_at:

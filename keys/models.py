@@ -8,7 +8,7 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
-from clients.models import Client, no_control_characters
+from clients.models import Client, LimitFields, no_control_characters
 from pricing import audit
 from pricing.models import Model
 
@@ -114,6 +114,33 @@ class AllowedModel(models.Model):
 
     def __str__(self) -> str:
         return self.model.name
+
+
+class KeyLimit(LimitFields):
+    """What may be used with one key in one cycle, beside the limits of its client, which its calls count on as well."""
+
+    key = models.ForeignKey(APIKey, models.CASCADE, related_name="limits")
+
+    objects = audit.Audited.as_manager()
+
+    class Meta(LimitFields.Meta):
+        verbose_name = "limit of a key"
+        verbose_name_plural = "limits of keys"
+        ordering = ["key", "metric", "cycle"]
+        constraints = [
+            *LimitFields.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["key", "metric", "cycle"],
+                name="keylimit_once_per_metric_and_cycle",
+                violation_error_message="There is already a limit for this metric and cycle.",
+            ),
+            # A session goes over to another call where the first one fails: to one with another key, past its limit
+            models.CheckConstraint(
+                condition=~models.Q(metric="sessions"),
+                name="keylimit_not_of_sessions",
+                violation_error_message="WhatsApp sessions are limited for a client, whose keys share them.",
+            ),
+        ]
 
 
 class KeyUse(models.Model):

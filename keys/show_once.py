@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET
 from clients import access
 from keys.models import APIKey
 from pricing.credentials import UnreadableCredential, decrypt, encrypt
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Model
 
 WAITING = "keys_to_show"
@@ -34,9 +35,11 @@ def keep_to_show(request: HttpRequest, key: APIKey, plain: str) -> HttpResponse:
 @require_GET  # a HEAD would use up the one showing
 @never_cache
 def show_once(request: HttpRequest, model_admin: Any, key_id: int) -> HttpResponse:
-    """Show the text of a new key to the session that made it, the first time it asks."""
+    """Show the text of a new key to the session that made it, the first time it asks after a fresh sign-in."""
     key = get_object_or_404(model_admin.get_queryset(request), pk=key_id)
     waiting = dict(request.session.get(WAITING, {}))
+    if str(key.pk) in waiting and not signed_in_lately(request):
+        return ask_to_sign_in_again(request)
     token = waiting.pop(str(key.pk), None)
     request.session[WAITING] = waiting
     request.session.save()  # before the key leaves: were the session lost later, it would be shown again

@@ -69,14 +69,14 @@ class Admission:
         subject, markup_bp = grant.client.subject, grant.client.markup_bp
         rough = Usage(rough_input(call), output_tokens=rough_output(call))
         demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=len(call.body))
-        outcome = await self._limits.reserve(call_id, subject, demand, now)
+        outcome = await self._limits.reserve(call_id, subject, demand, now, grant.key_id)
         if isinstance(outcome, Refusal) and _guessed(outcome, demand):
             # Refused for an upper bound: nobody is refused for a guess, so the prompt is counted and tried once more.
             counted = await count_input(call)
             now = self._clock()
             rough = Usage(min(counted, rough.input_tokens), output_tokens=rough.output_tokens)
             demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=counted)
-            outcome = await self._limits.reserve(call_id, subject, demand, now)
+            outcome = await self._limits.reserve(call_id, subject, demand, now, grant.key_id)
         if isinstance(outcome, Refusal):
             why = explain(outcome, subject.zone, now)
             if why.code == RateLimited.code:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from clients.models import Client, Limit
-from keys.models import AllowedModel, APIKey
+from keys.models import AllowedModel, APIKey, KeyLimit
 from pricing.credentials import UnreadableCredential
 from pricing.models import SHARED, ConfigVersion, Model, Price, Provider
 from pricing.quotes import RateCard, microseconds, schedule
@@ -372,6 +372,10 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
     rules: dict[int, list[Rule]] = {}
     for limit in Limit.objects.order_by("id"):
         rules.setdefault(limit.client_id, []).append(Rule(limit.id, limit.metric, limit.amount, limit.cycle))
+    of_keys = KeyLimit.objects.filter(key__revoked_at=None).order_by("id").select_related("key")
+    for one in of_keys:
+        rule = Rule(one.id, one.metric, one.amount, one.cycle, one.key_id)
+        rules.setdefault(one.key.client_id, []).append(rule)
     return {
         client.id: ClientGrant(
             id=client.id,

@@ -28,13 +28,17 @@ _CLIENTS: Final = 500  # above so many, filtering by client costs more than it s
 
 
 class Window(NamedTuple):
-    """A counter asked for: what `client_id` spent of `metric` in calls admitted at `start_us` or later."""
+    """A counter asked for: what `client_id` spent of `metric` in calls admitted at `start_us` or later.
+
+    With a `key_id` that is not 0, only in calls with that key.
+    """
 
     client_id: int
     rule_key: int
     metric: str  # 'requests', 'tokens', 'credits' (picodollars of charge) or 'sessions' (opened)
     start_us: int  # 0 for all time
     by_second: bool = False  # also as buckets of one second, for a cycle that slides
+    key_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +175,31 @@ def _since(records: "QuerySet[UsageRecord]", start_us: int, clients: Collection[
 
 
 def _count_records(records: "QuerySet[UsageRecord]", windows: list[Window], counts: LedgerCounts) -> None:
-    """One query for each start, whoever's it is: calendars make many clients share theirs."""
-    by_start: dict[tuple[int, bool], list[Window]] = defaultdict(list)
+    """One query for each start, whoever's it is: calendars make many clients share theirs; one more for keys'."""
+    by_start: dict[tuple[int, bool, bool], list[Window]] = defaultdict(list)
     for window in windows:
-        by_start[window.start_us, window.by_second].append(window)
+        by_start[window.start_us, window.by_second, window.key_id != 0].append(window)
         counts.spent[window.rule_key] = 0
         if window.by_second:
             counts.seconds[window.rule_key] = defaultdict(int)
-    for (start_us, by_second), group in by_start.items():
+    for (start_us, by_second, by_key), group in by_start.items():
         by_client: dict[int, list[Window]] = defaultdict(list)
         for window in group:
             by_client[window.client_id].append(window)
         chosen = _since(records, start_us, by_client)
         if by_second:
             chosen = chosen.annotate(_second=TruncSecond("admitted_at", tzinfo=UTC))
-        for client_id, *values in _sums(chosen, "client_id", *(["_second"] if by_second else [])):
+        if by_key:
+            keys = {window.key_id for window in group}
+            chosen = chosen.filter(key__in=keys) if len(keys) <= _CLIENTS else chosen
+        by = ["client_id", *(["key_id"] if by_key else []), *(["_second"] if by_second else [])]
+        for client_id, *values in _sums(chosen, *by):
+            key_id = values.pop(0) if by_key else 0
             second = microseconds(values.pop(0)) // 1_000_000 if by_second else None
             sums = _Sums(*(int(value) for value in values))
             for window in by_client.get(client_id, ()):
-                _add(counts, window, getattr(sums, window.metric), second)
+                if window.key_id == key_id:
+                    _add(counts, window, getattr(sums, window.metric), second)
 
 
 def _count_lines(ends: list[End], windows: list[Window], counts: LedgerCounts) -> None:
@@ -199,7 +209,7 @@ def _count_lines(ends: list[End], windows: list[Window], counts: LedgerCounts) -
     for end in ends:
         sums = _Sums(1, end["in"] + end["out"], end["charge"], end["so"])
         for window in by_client.get(end["c"], ()):
-            if end["at"] >= window.start_us:
+            if end["at"] >= window.start_us and window.key_id in (0, end["key"]):
                 _add(counts, window, getattr(sums, window.metric), end["at"] // 1_000_000)
 
 

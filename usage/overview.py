@@ -13,7 +13,8 @@ from usage.models import UsageRecord
 _COUNTED = Q(outcome__in=sorted(outcomes.COUNTED))
 DAYS = 30
 LAST_CALLS = 10
-_LEFT_OUT = 20  # kinds of errors
+_MOST_KINDS = 20  # of errors
+_FEWEST_CALLS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class ErrorKind:
 def day_start(day: date) -> datetime:
     """Return when a day begins in the reader's time zone."""
     return datetime.combine(day, time(), timezone.get_current_timezone())
+
+
+def day_before(moment: datetime) -> datetime:
+    """Return when the reader's clock showed the same time a day before, whatever clocks did in between."""
+    local = timezone.localtime(moment).replace(tzinfo=None) - timedelta(days=1)
+    return timezone.make_aware(local)
 
 
 def totals(records: QuerySet[UsageRecord]) -> Totals:
@@ -87,7 +94,7 @@ def errors_by_kind(client: Client, since: datetime) -> list[ErrorKind]:
         .annotate(calls=Count("pk"))
         .order_by("-calls", "outcome", "error_code")
     )
-    return [ErrorKind(*row) for row in rows[:_LEFT_OUT]]
+    return [ErrorKind(*row) for row in rows[:_MOST_KINDS]]
 
 
 def last_calls(client: Client) -> list[UsageRecord]:
@@ -96,15 +103,16 @@ def last_calls(client: Client) -> list[UsageRecord]:
 
 
 def failing_clients(records: QuerySet[UsageRecord], most: int) -> list[tuple[Client, int, int]]:
-    """Return the clients of whose calls in `records` more than a tenth failed: client, failed, all; the worst first."""
+    """Return the clients of whose calls in `records` more than a tenth failed: client, failed, all; the worst first.
+
+    Calls that we refused are none of these, and fewer than five say nothing.
+    """
     rows = (
-        records.order_by()
+        records.exclude(outcome=outcomes.REFUSED)
+        .order_by()
         .values_list("client_id")
-        .annotate(
-            failed=Count("pk", filter=~Q(outcome__in=[outcomes.OK, outcomes.REFUSED, outcomes.CLIENT_GONE])),
-            calls=Count("pk"),
-        )
-        .filter(failed__gt=0)
+        .annotate(failed=Count("pk", filter=~Q(outcome__in=[outcomes.OK, outcomes.CLIENT_GONE])), calls=Count("pk"))
+        .filter(failed__gt=0, calls__gte=_FEWEST_CALLS)
     )
     found = sorted((row for row in rows if row[1] * 10 > row[2]), key=lambda row: -row[1])[:most]
     clients = Client.objects.in_bulk([client_id for client_id, _, _ in found])

@@ -7,20 +7,20 @@ from proxy.limits.rules import KINDS, CounterKey, Rule, Subject
 from proxy.limits.sessions import SessionMap
 from proxy.limits.windows import CalendarWindow, MinuteWindow, Window
 
-Slot = tuple[str, str, ZoneInfo | None, int]
-"""Metric, cycle, and of zone and start day what moves that cycle: rules that share all four share their counter."""
+Slot = tuple[str, str, ZoneInfo | None, int, int]
+"""Metric, cycle, of zone and start day what moves that cycle, and key: rules that share all that share a counter."""
 
 
 def _slot(rule: Rule, subject: Subject) -> Slot:
     if rule.cycle in ("minute", "total"):
-        return rule.metric, rule.cycle, None, 0
+        return rule.metric, rule.cycle, None, 0, rule.key_id
     if rule.cycle in ("hour", "day"):
-        return rule.metric, rule.cycle, subject.zone, 0
-    return rule.metric, rule.cycle, subject.zone, subject.start_day
+        return rule.metric, rule.cycle, subject.zone, 0, rule.key_id
+    return rule.metric, rule.cycle, subject.zone, subject.start_day, rule.key_id
 
 
 class Plan:
-    """What a reserve goes through: the rules to judge by, and `others`, windows that are only counted on.
+    """What a reserve with one key goes through: the rules to judge by, and `others`, windows only counted on.
 
     Others exist while a change of rules waits for the ledger: the new windows count before they judge.
     """
@@ -40,8 +40,7 @@ class ClientState:
     """
 
     __slots__ = (
-        "_asked",
-        "_plan",
+        "_plans",
         "announced",
         "client_id",
         "in_force",
@@ -59,24 +58,26 @@ class ClientState:
         self.open: dict[str, Reservation] = {}
         self.sessions: SessionMap = {}
         self.sessions_loaded = False
-        self._asked: Subject | None = None
-        self._plan: Plan | None = None
+        self._plans: dict[int, tuple[Subject, Plan]] = {}  # by key: what was asked last, and the answer
 
-    def plan(self, subject: Subject) -> Plan | None:
-        """Return what to judge a call of `subject` by; None while the ledger has not been read."""
-        if self._asked is subject:
-            return self._plan
+    def plan(self, subject: Subject, key_id: int) -> Plan | None:
+        """Return what to judge a call of `subject` with that key by; None while the ledger has not been read."""
+        asked = self._plans.get(key_id)
+        if asked is not None and asked[0] is subject:
+            return asked[1]
         if not self.sessions_loaded:
             return None
         for candidate in (subject, self.announced, self.in_force):
-            if candidate is not None and (plan := self._planned(candidate)) is not None:
-                self._asked, self._plan = subject, plan
+            if candidate is not None and (plan := self._planned(candidate, key_id)) is not None:
+                self._plans[key_id] = (subject, plan)
                 return plan
         return None
 
-    def _planned(self, subject: Subject) -> Plan | None:
+    def _planned(self, subject: Subject, key_id: int) -> Plan | None:
         strictest: dict[Slot, Rule] = {}
         for rule in subject.rules:
+            if rule.key_id and rule.key_id != key_id:
+                continue
             slot = _slot(rule, subject)
             if slot not in self.windows or not self.windows[slot].loaded:
                 return None
@@ -84,7 +85,11 @@ class ClientState:
                 strictest[slot] = rule
         return Plan(
             tuple((rule, rule.amount, KINDS[rule.metric], self.windows[slot]) for slot, rule in strictest.items()),
-            tuple(window for slot, window in self.windows.items() if slot not in strictest),
+            tuple(
+                window
+                for slot, window in self.windows.items()
+                if slot not in strictest and window.key_id in (0, key_id)
+            ),
         )
 
     def announce(self, subject: Subject, now: int) -> list[Window]:
@@ -119,8 +124,8 @@ class ClientState:
             slots |= {_slot(rule, self.in_force) for rule in self.in_force.rules}
         for slot in self.windows.keys() - slots:
             del self.windows[slot]
-        self._asked = self._plan = None
+        self._plans.clear()
 
     def key(self, window: Window) -> CounterKey:
         """Return the key under which the ledger knows the window."""
-        return CounterKey(self.client_id, window.metric, window.cycle, window.start)
+        return CounterKey(self.client_id, window.metric, window.cycle, window.start, window.key_id)

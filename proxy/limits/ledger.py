@@ -9,7 +9,7 @@ from usage.ledger import Window, read_ledger
 def read_balances(journal_dir: Path, missing: Missing) -> Balances:
     """Return all that is `missing`, of calls settled at or before `missing.until`."""
     windows = [
-        Window(key.client_id, place, key.metric, max(0, key.start), key.cycle == "minute")
+        Window(key.client_id, place, key.metric, max(0, key.start), key.cycle == "minute", key.key_id)
         for place, key in enumerate(missing.counters)
     ]
     counts = read_ledger(journal_dir, windows, missing.until)

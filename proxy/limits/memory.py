@@ -51,13 +51,15 @@ class MemoryLimits:
         self._until: int | None = None
         self._pending: list[tuple[CounterKey, ClientState, Window]] = []
 
-    async def reserve(self, call_id: str, subject: Subject, demand: Demand, now: int) -> Reservation | Refusal:
-        """Hold what the call may need of every limit, or nothing and say which limit is in the way.
+    async def reserve(
+        self, call_id: str, subject: Subject, demand: Demand, now: int, key_id: int = 0
+    ) -> Reservation | Refusal:
+        """Hold what the call may need of every limit of its client and key, or nothing and say which is in the way.
 
         A limit of which the call needs nothing (no session named or it is open, a free model's credits) never refuses.
         A call id in flight gets its reservation again. Raises LimitsNotLoaded.
         """
-        state, plan = self._plan(subject)
+        state, plan = self._plan(subject, key_id)
         if call_id in state.open:
             return state.open[call_id]
         if now >= self._expiry.turn:
@@ -93,7 +95,7 @@ class MemoryLimits:
             counter.held += need
             if (total := counter.total) is not None:
                 total.held += need
-        state.open[call_id] = reservation = Reservation(call_id, subject, demand, now, holds)
+        state.open[call_id] = reservation = Reservation(call_id, subject, demand, now, holds, key_id)
         reservation.state = state
         if digest is not None:
             if opens:
@@ -160,10 +162,10 @@ class MemoryLimits:
             del state.sessions[session.digest]
         return None
 
-    def standings(self, subject: Subject, now: int) -> list[Standing]:
-        """Return how each limit stands; nothing for a client that is not loaded."""
+    def standings(self, subject: Subject, now: int, key_id: int = 0) -> list[Standing]:
+        """Return how each limit of the client, and of that key, stands; nothing for a client that is not loaded."""
         state = self._clients.get(subject.client_id)
-        plan = None if state is None else state.plan(subject)
+        plan = None if state is None else state.plan(subject, key_id)
         standings: list[Standing] = []
         if plan is None:
             return standings
@@ -258,9 +260,9 @@ class MemoryLimits:
         """Return the number of reservations neither settled nor released."""
         return sum(len(state.open) for state in self._clients.values())
 
-    def _plan(self, subject: Subject) -> tuple[ClientState, Plan]:
+    def _plan(self, subject: Subject, key_id: int) -> tuple[ClientState, Plan]:
         state = self._clients.get(subject.client_id)
-        if state is None or (plan := state.plan(subject)) is None:
+        if state is None or (plan := state.plan(subject, key_id)) is None:
             raise LimitsNotLoaded(subject.client_id)
         return state, plan
 

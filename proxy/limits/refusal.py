@@ -48,6 +48,8 @@ def explain(refusal: Refusal, zone: ZoneInfo, now: int) -> Explanation:
 def _message(refusal: Refusal, zone: ZoneInfo, now: int) -> str:
     rule = refusal.rule
     limit = f"{_amount(rule.metric, rule.amount)} {'in total' if rule.cycle == 'total' else f'per {rule.cycle}'}"
+    if rule.key_id:
+        limit += " of this key"
     left = _amount(rule.metric, refusal.left)
     fits = _amount(rule.metric, refusal.fits)
     reset = _reset(refusal, zone, now)

@@ -18,14 +18,15 @@ class Reservation:
     which becomes true later if the call that was it before is released.
     """
 
-    __slots__ = ("admitted_at", "call_id", "demand", "holds", "opens_session", "session", "state", "subject")
+    __slots__ = ("admitted_at", "call_id", "demand", "holds", "key_id", "opens_session", "session", "state", "subject")
 
     state: "ClientState"  # set by the engine
 
     def __init__(
-        self, call_id: str, subject: Subject, demand: Demand, now: int, holds: list[tuple[Counter, int]]
+        self, call_id: str, subject: Subject, demand: Demand, now: int, holds: list[tuple[Counter, int]], key_id: int
     ) -> None:
         self.call_id = call_id
+        self.key_id = key_id
         self.subject = subject
         self.demand = demand
         self.admitted_at = now
@@ -34,7 +35,9 @@ class Reservation:
         self.opens_session = False
 
     def join(self, window: Window) -> None:
-        """Hold on a window that was not there when the call was admitted."""
+        """Hold on a window that was not there when the call was admitted, unless it counts another key's calls."""
+        if window.key_id and window.key_id != self.key_id:
+            return
         counter = window.at(self.admitted_at)
         if counter is None or self.holds is None:
             return

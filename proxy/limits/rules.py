@@ -21,17 +21,24 @@ RefusalKind = Literal["spent", "too_large", "held"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One limit: at most `amount` of `metric` a `cycle`. Zero refuses every call that needs any of the metric."""
+    """One limit: at most `amount` of `metric` a `cycle`. Zero refuses every call that needs any of the metric.
+
+    It is the client's, whatever key a call comes with, or where `key_id` is not 0 that of one key of the client.
+    """
 
     id: int
     metric: str
     amount: int
     cycle: str
+    key_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A client as limits see it. `start_day` (1..31) moves weeks and months; `zone` moves all calendar cycles."""
+    """A client as limits see it, with the rules of all its keys.
+
+    `start_day` (1..31) moves weeks and months; `zone` moves all calendar cycles.
+    """
 
     client_id: int
     rules: tuple[Rule, ...]
@@ -79,12 +86,16 @@ class Standing(NamedTuple):
 
 
 class CounterKey(NamedTuple):
-    """What one counter counts: calls of the client admitted at or after `start`. For `minute`, `start` is 60 s ago."""
+    """What one counter counts: calls of the client admitted at or after `start`. For `minute`, `start` is 60 s ago.
+
+    With a `key_id` that is not 0, only calls with that key.
+    """
 
     client_id: int
     metric: str
     cycle: str
     start: int
+    key_id: int = 0
 
 
 class Missing(NamedTuple):

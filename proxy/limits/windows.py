@@ -46,9 +46,22 @@ class CalendarWindow:
     limit is given out twice.
     """
 
-    __slots__ = ("_start_day", "_zone", "counter", "cycle", "loaded", "metric", "resets_at", "start", "target", "turn")
+    __slots__ = (
+        "_start_day",
+        "_zone",
+        "counter",
+        "cycle",
+        "key_id",
+        "loaded",
+        "metric",
+        "resets_at",
+        "start",
+        "target",
+        "turn",
+    )
 
     def __init__(self, rule: Rule, subject: Subject, now: int) -> None:
+        self.key_id = rule.key_id
         self.metric = rule.metric
         self.cycle = rule.cycle
         self._zone = subject.zone
@@ -84,9 +97,10 @@ class CalendarWindow:
 class MinuteWindow:
     """The last 60 s in buckets of one second, by admission. Same use as `CalendarWindow`; `turn` comes each second."""
 
-    __slots__ = ("_buckets", "_seconds", "counter", "cycle", "loaded", "metric", "target", "turn")
+    __slots__ = ("_buckets", "_seconds", "counter", "cycle", "key_id", "loaded", "metric", "target", "turn")
 
     def __init__(self, rule: Rule, now: int) -> None:
+        self.key_id = rule.key_id
         self.metric = rule.metric
         self.cycle = "minute"
         self.loaded = False

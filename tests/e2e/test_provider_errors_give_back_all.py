@@ -35,7 +35,8 @@ def test_exactly_n_succeed_afterwards(house: House, impatient: str, fault: str, 
         behaviour = Behaviour(cut="reset", cut_at=10)  # not one whole event, so nothing went out
     caller = house.account("requests=4/day", "tokens=4000/day", "credits=1/day", "sessions=1/day")
     house.stub.script(*[behaviour] * 12)  # a reused connection that breaks before a byte is tried once more
-    failed = caller.calls_at_once(6 if status != 504 else 3, impatient, stream=stream, max_tokens=20, user="anna")
+    count = 6 if status != 504 else 3
+    failed = caller.calls_at_once(count, impatient, stream=stream, max_tokens=20, user="anna")
     failed = [reply for reply in failed if reply.code != "rate_limit_exceeded" or status == 429]
     assert {reply.status for reply in failed} == {status}
     house.stub.clear()
@@ -43,7 +44,7 @@ def test_exactly_n_succeed_afterwards(house: House, impatient: str, fault: str, 
     assert int(caller.models().headers["x-ratelimit-remaining-tokens"]) == 4000
     # Not even the WhatsApp session was counted: another user may have it.
     assert [caller.call(impatient, max_tokens=20, user="ben").status for _ in range(5)] == [200] * 4 + [429]
-    counted = [record for record in caller.records(5) if record["outcome"] not in ("refused", "upstream_error")]
+    counted = [record for record in caller.records(count + 5) if record["outcome"] not in ("refused", "upstream_error")]
     assert [record["outcome"] for record in counted] == ["ok"] * 4
     assert [record["session_opened"] for record in counted] == [1, 0, 0, 0]
 

@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from clients.access import Role, set_role
-from clients.models import Client
+from clients.models import AuditEntry, Client
 from clients.onboarding import create_client
 from keys.lifecycle import find, issue, regenerate, revoke
 from keys.models import APIKey, KeyUse
+from pricing.models import Model, Provider
 
 
 @pytest.fixture
@@ -191,6 +192,46 @@ def test_only_the_name_of_a_key_can_be_edited(admin_client: Browser, acme: Clien
     before = APIKey.objects.values().get()
     other = create_client("Other")
     sent = {"name": "new name", "client": other.pk, "digest": "x", "expires_at_0": "2030-01-01", "hint": "y"}
-    sent |= {"allowed_models-TOTAL_FORMS": 0, "allowed_models-INITIAL_FORMS": 0}
+    sent |= {**formset("allowed_models"), **formset("limits")}
     assert admin_client.post(page("change", key), sent).status_code == 302
     assert APIKey.objects.values().get() == {**before, "name": "new name"}
+
+
+def formset(prefix: str, *rows: dict[str, object], initial: int = 0) -> dict[str, object]:
+    """An inline of a page as a browser sends it."""
+    sent: dict[str, object] = {f"{prefix}-TOTAL_FORMS": len(rows), f"{prefix}-INITIAL_FORMS": initial}
+    for place, row in enumerate(rows):
+        sent |= {f"{prefix}-{place}-{name}": value for name, value in row.items()}
+    return sent
+
+
+def test_limits_and_models_are_set_on_the_page_of_a_key(admin_client: Browser, acme: Client) -> None:
+    key, _ = issue(acme, "n8n")
+    provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
+    mini, large = (Model.objects.create(name=name, provider=provider) for name in ("gpt-4o-mini", "gpt-5"))
+    row: dict[str, object] = {"metric": "credits", "amount": "2.50", "cycle": "month", "key": key.pk}
+    allowed: dict[str, object] = {"model": mini.pk, "key": key.pk}
+    sent = {"name": "n8n", **formset("limits", row), **formset("allowed_models", allowed)}
+    assert admin_client.post(page("change", key), sent).status_code == 302
+    assert [str(limit) for limit in key.limits.all()] == ["2.50 USD a month"]
+    assert list(key.models.all()) == [mini]
+
+    kept: dict[str, object] = {"id": key.allowed_models.get().pk, "model": mini.pk, "key": key.pk, "DELETE": "on"}
+    more: dict[str, object] = {"model": large.pk, "key": key.pk}
+    changed = {"id": key.limits.get().pk, **row, "amount": "3"}
+    sent = {
+        "name": "n8n",
+        **formset("limits", changed, initial=1),
+        **formset("allowed_models", kept, more, initial=1),
+    }
+    assert admin_client.post(page("change", key), sent).status_code == 302
+    assert [str(limit) for limit in key.limits.all()] == ["3.00 USD a month"]
+    assert list(key.models.all()) == [large]
+    on_record = AuditEntry.objects.filter(event="set the models of key").latest("pk")
+    assert on_record.changes["models"] == ["gpt-4o-mini", "gpt-5"]
+
+    twice = {**sent, **formset("limits", row, row), **formset("allowed_models")}
+    refused = admin_client.post(page("change", key), twice)
+    assert refused.status_code == 200
+    assert [str(limit) for limit in key.limits.all()] == ["3.00 USD a month"]
+    assert 'value="sessions"' not in admin_client.get(page("change", key)).content.decode()

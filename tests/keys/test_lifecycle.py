@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from clients.models import Client
+from clients.models import AuditEntry, Client
 from clients.onboarding import create_client
 from keys.lifecycle import find, issue, parse_duration, regenerate, revoke
 from keys.models import APIKey, KeyUse
@@ -240,3 +240,41 @@ def test_changes_of_keys_are_noticed_and_their_use_is_not(acme: Client) -> None:
     KeyUse.objects.create(key=key, calls=1)
     KeyUse.objects.update(calls=2)
     assert version() == seen
+
+
+# --- limits of its own ---
+
+
+def limits_of(key: APIKey) -> set[str]:
+    return {str(limit) for limit in key.limits.all()}
+
+
+def test_a_key_has_limits_of_its_own_and_keeps_them_when_it_is_regenerated(acme: Client) -> None:
+    key, _ = issue(acme, limits=["requests=100/day", "credits=2.50/month"])
+    assert limits_of(key) == {"100 requests a day", "2.50 USD a month"}
+    new, _ = regenerate(key, HOUR)
+    assert limits_of(new) == limits_of(key)
+    assert acme.limits.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "about"),
+    [
+        (["requests=many/day"], "whole number"),
+        (["requests=1/day", "requests=2/day"], "already a limit"),
+        (["sessions=5/day"], "limited for a client"),
+    ],
+)
+def test_without_a_fit_limit_there_is_no_key(acme: Client, limits: list[str], about: str) -> None:
+    with pytest.raises(ValidationError, match=about):
+        issue(acme, limits=limits)
+    assert not APIKey.objects.exists()
+
+
+def test_a_change_of_a_limit_is_noticed_and_on_record(acme: Client) -> None:
+    key, _ = issue(acme, limits=["requests=100/day"])
+    version = ConfigVersion.current()
+    key.limits.update(amount=50)
+    assert ConfigVersion.current() > version
+    entry = AuditEntry.objects.filter(object_id=key.limits.get().pk).latest("pk")
+    assert entry.changes["amount"] == ["100 requests", "50 requests"]

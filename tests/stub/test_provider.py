@@ -18,6 +18,7 @@ import openai
 import orjson
 import pytest
 
+from tests.installation import until
 from tests.stub.answers import content, vector
 from tests.stub.provider import Behaviour, StubProvider, closed_port
 
@@ -302,6 +303,7 @@ def test_as_a_process_it_prints_its_port_and_logs_to_a_file(tmp_path: Path) -> N
             url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1/chat/completions"
             answer = httpx.post(url, json=CHAT, headers={"x-request-id": "abc"}, trust_env=False)
             assert answer.status_code == 200
+            until(lambda: log.exists() and log.read_bytes().endswith(b"\n"), 10, "the line of the call")
             line = orjson.loads(log.read_bytes().splitlines()[0])
         finally:
             process.kill()

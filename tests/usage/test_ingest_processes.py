@@ -1,8 +1,10 @@
 """Ingest as a process: two of them at once, a database that is locked, a signal to stop."""
 
+import re
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 from usage import segments
 from usage.lines import encode
@@ -23,7 +25,14 @@ def recorded(installation):
         database.close()
 
 
+def listens(process):
+    """Whether the process has come so far that it stops in order."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+    return int(caught, 16) >> (signal.SIGTERM - 1) & 1
+
+
 def stopped(process):
+    until(lambda: listens(process))
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

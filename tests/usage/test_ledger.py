@@ -32,15 +32,19 @@ def plain_sum(ends, window, until=None):
     return sum(
         amount(end, window.metric)
         for end in ends
-        if end["c"] == window.client_id and end["at"] >= window.start_us and (until is None or end["end"] <= until)
+        if end["c"] == window.client_id
+        and window.key_id in (0, end["key"])
+        and end["at"] >= window.start_us
+        and (until is None or end["end"] <= until)
     )
 
 
 def windows_of(starts, clients=(1, 2, 3)):
     rule_keys = itertools.count(1)
     return [
-        Window(client, next(rule_keys), metric, start, by_second=start >= NOW)
+        Window(client, next(rule_keys), metric, start, by_second=start >= NOW, key_id=key)
         for client in clients
+        for key in (0, 1, 2)
         for metric in METRICS
         for start in starts
     ]
@@ -49,6 +53,7 @@ def windows_of(starts, clients=(1, 2, 3)):
 call_fields = st.fixed_dictionaries(
     {
         "c": st.integers(1, 3),
+        "key": st.sampled_from([1, 2, 3, None]),
         "at": st.integers(NOW - 3 * SECOND, NOW + 3 * SECOND),
         "end": st.integers(NOW - 3 * SECOND, NOW + 9 * SECOND),
         "in": st.integers(0, 10**6),

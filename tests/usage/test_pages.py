@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from clients.models import Client
 from clients.onboarding import create_client
 from usage import standings
 from usage.models import UsageRecord
+from usage.overview import day_before
+from usage.templatetags.usage_pages import usd_short
 
 pytestmark = pytest.mark.django_db
 AMOUNTS = [f.name for f in UsageRecord._meta.fields if f.name.endswith(("_tokens", "_us", "cost", "charge"))]
@@ -36,7 +38,7 @@ def gateway_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, tuple[i
     """What the gateway tells of the limits of clients: spent and held of each; None: it does not answer."""
 
     def say(told: dict[int, tuple[int, int]] | None) -> None:
-        def ask() -> Any:
+        def ask(query: str = "") -> Any:
             if told is None:
                 return None
             return {
@@ -71,7 +73,9 @@ def test_the_home_page_says_what_today_cost_who_is_close_and_what_is_wrong(
     UsageRecord.objects.bulk_create(
         [call(far, cost=2 * 10**12, charge=3 * 10**12, input_tokens=1_000, output_tokens=234) for _ in range(2)]
         + [call(far, cost=10**12, charge=10**12, admitted_at=before_today)]
-        + [call(close, outcome="upstream_error", status=502) for _ in range(3)]
+        + [call(close, outcome="upstream_error", status=502) for _ in range(5)]
+        + [call(close, outcome="refused", status=429) for _ in range(90)]
+        + [call(full, outcome="upstream_error", status=502)]
         + [call(full, outcome="refused", status=429) for _ in range(5)]
     )
     shown = text(admin_client.get("/admin/"))
@@ -79,7 +83,8 @@ def test_the_home_page_says_what_today_cost_who_is_close_and_what_is_wrong(
     assert "<dd>6.00</dd>" in shown
     assert "<dd>2,468</dd>" in shown
     assert "1 client used up a limit" in shown
-    assert "</a>: 3 of 3 calls failed" in shown
+    assert "</a>: 5 of 5 calls failed" in shown
+    assert "1 of 1" not in shown
     assert shown.index("100 %") < shown.index("82 %")
     assert "79 %" not in shown
 
@@ -141,3 +146,17 @@ def test_pages_stay_quick_and_ask_as_often_for_many_clients(
         with django_assert_max_num_queries(25):
             assert admin_client.get(page).status_code == 200
         assert time.perf_counter() - began < 2, page  # the bound is for a machine under load; 0.3 s is the aim
+
+
+@pytest.mark.parametrize(
+    ("picodollars", "shown"),
+    [(0, "0.00"), (1, "< 0.000001"), (10**6, "0.000001"), (10**10 - 1, "0.009999"), (123_456 * 10**10, "1,234.56")],
+)
+def test_sums_for_the_eye(picodollars: int, shown: str) -> None:
+    assert usd_short(picodollars) == shown
+
+
+def test_yesterday_ends_at_the_same_time_of_the_clock_also_where_clocks_change() -> None:
+    with timezone.override("Europe/Berlin"):
+        after_the_change = datetime(2026, 10, 25, 11, 0, tzinfo=UTC)  # 12:00 CET; summer time ended at 03:00
+        assert day_before(after_the_change) == datetime(2026, 10, 24, 10, 0, tzinfo=UTC)

@@ -31,7 +31,9 @@ def usd(picodollars: int) -> str:
 
 @register.filter
 def usd_short(picodollars: int) -> str:
-    """Return picodollars as USD to the cent, or to the first digits that are not zero: a sum for the eye."""
+    """Return picodollars as USD to the cent, below a cent to the millionth: a sum for the eye."""
+    if 0 < picodollars < 10**6:
+        return "< 0.000001"
     whole, rest = divmod(picodollars, 10**12)
     return f"{whole:,}.{rest // 10**10:02}" if picodollars >= 10**10 or not rest else f"0.{rest // 10**6:06}"
 
@@ -59,7 +61,7 @@ def home(context: dict[str, Any]) -> dict[str, Any]:
         "gateway_answers": close is not None,
         "today": overview.totals(records.filter(admitted_at__gte=today)),
         "yesterday": overview.totals(
-            records.filter(admitted_at__gte=today - timedelta(days=1), admitted_at__lt=now - timedelta(days=1))
+            records.filter(admitted_at__gte=overview.day_before(today), admitted_at__lt=overview.day_before(now))
         ),
         "close": (close or [])[:_CLOSEST],
         "full": len({one.limit.client_id for one in close or () if one.full}),

@@ -21,11 +21,16 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="", help="what the key is used for")
         parser.add_argument("--expires", metavar="TIME", help="how long it lasts: 90m, 12h, 30d, 2w; without, for ever")
 
+        parser.add_argument(
+            "--limit", action="append", default=[], metavar="METRIC=AMOUNT/CYCLE", help="of this key alone; repeatable"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the key on stdout, or say in one sentence why there is none."""
         try:
             expires_in = None if options["expires"] is None else parse_duration(options["expires"])
-            _, plain = issue(find_client(options["client"]), options["name"], expires_in)
+            client = find_client(options["client"])
+            _, plain = issue(client, options["name"], expires_in, limits=options["limit"])
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
         self.stdout.write(plain)

@@ -28,6 +28,7 @@ METRICS = ("requests", "tokens", "credits", "sessions")
 @dataclass
 class Call:
     client: int
+    key: int
     admitted_at: int
     tokens: int
     credits: int
@@ -45,20 +46,33 @@ class Call:
 def counted_apart(limit: Rule, subject: Subject) -> tuple:
     """What makes a limit a new one, that starts from the ledger again."""
     moved_by = {"minute": (), "total": (), "hour": (subject.zone,), "day": (subject.zone,)}
-    return limit.metric, limit.cycle, moved_by.get(limit.cycle, (subject.zone, subject.start_day))
+    return limit.key_id, limit.metric, limit.cycle, moved_by.get(limit.cycle, (subject.zone, subject.start_day))
 
 
 def in_window(call: Call, limit: Rule, subject: Subject, now: int) -> bool:
+    if limit.key_id not in (0, call.key):
+        return False
     if limit.cycle == "minute":
         return call.admitted_at // SECOND > now // SECOND - 61
     start, end = window(limit.cycle, now, subject.zone, subject.start_day)
     return start <= call.admitted_at and (end is None or call.admitted_at < end)
 
 
+def judging(subject: Subject, key: int) -> list[Rule]:
+    """The client's own limits and those of the key."""
+    return [limit for limit in subject.rules if limit.key_id in (0, key)]
+
+
+KEYS = (1, 2)
 limits = st.lists(
-    st.tuples(st.sampled_from(METRICS), st.sampled_from(CYCLES), st.sampled_from([0, 1, 2, 5, 9, 20, 50])),
-    max_size=4,
-    unique_by=lambda limit: limit[:2],
+    st.tuples(
+        st.sampled_from(METRICS),
+        st.sampled_from(CYCLES),
+        st.sampled_from([0, 1, 2, 5, 9, 20, 50]),
+        st.sampled_from([0, 0, *KEYS]),
+    ),
+    max_size=5,
+    unique_by=lambda limit: (limit[0], limit[1], limit[3]),
 )
 
 
@@ -85,7 +99,11 @@ class Gateway(RuleBasedStateMachine):
         sessions: dict = {}
         settled = [call for call in self.calls.values() if call.state == "settled" and call.settled_at <= missing.until]
         for key in missing.counters:
-            mine = [call for call in settled if call.client == key.client_id and call.admitted_at >= key.start]
+            mine = [
+                call
+                for call in settled
+                if call.client == key.client_id and call.admitted_at >= key.start and key.key_id in (0, call.key)
+            ]
             if key.cycle == "minute":
                 seconds[key] = {}
                 for call in mine:
@@ -111,9 +129,9 @@ class Gateway(RuleBasedStateMachine):
                     held += call.cut.get(counted_apart(limit, subject), call.amount(limit.metric))
         return spent, held
 
-    def expected_refusal(self, subject: Subject, demand: Demand, opens: bool) -> tuple | None:
+    def expected_refusal(self, subject: Subject, key: int, demand: Demand, opens: bool) -> tuple | None:
         found = []
-        for limit in subject.rules:
+        for limit in judging(subject, key):
             spent, held = self.sums(limit, subject)
             need = {"requests": 1, "tokens": demand.tokens, "credits": demand.credits, "sessions": int(opens)}[
                 limit.metric
@@ -154,8 +172,11 @@ class Gateway(RuleBasedStateMachine):
         credits=st.integers(0, 8),
         open_ended=st.booleans(),
         session=st.sampled_from(["anna", "ben", None]),
+        key=st.sampled_from(KEYS),
     )
-    def reserve(self, data: st.DataObject, tokens: int, credits: int, open_ended: bool, session: str | None) -> None:
+    def reserve(
+        self, data: st.DataObject, tokens: int, credits: int, open_ended: bool, session: str | None, key: int
+    ) -> None:
         subject = self.judged_by[data.draw(st.sampled_from(sorted(self.judged_by)))]
         demand = Demand(tokens, credits, open_ended, session)
         current = [
@@ -166,9 +187,9 @@ class Gateway(RuleBasedStateMachine):
             and self.now - call.admitted_at < DAY
         ]
         opens = session is not None and not current
-        refused = self.expected_refusal(subject, demand, opens)
+        refused = self.expected_refusal(subject, key, demand, opens)
         name = str(len(self.calls))
-        answer = self.runner.run(self.engine.reserve(name, subject, demand, self.now))
+        answer = self.runner.run(self.engine.reserve(name, subject, demand, self.now, key))
         if isinstance(answer, Refusal):
             back = "minute" if answer.rule.cycle == "minute" and answer.resets_at is not None else answer.resets_at
             if refused is None or refused[4] != "minute" or back != "minute":
@@ -178,11 +199,11 @@ class Gateway(RuleBasedStateMachine):
             return
         assert refused is None
         assert answer.opens_session == opens
-        call = Call(subject.client_id, self.now, tokens, credits, session, opens, len(self.calls))
+        call = Call(subject.client_id, key, self.now, tokens, credits, session, opens, len(self.calls))
         if session is not None and not opens:
             call.session_no = current[-1].session_no
         if open_ended:
-            for limit in subject.rules:
+            for limit in judging(subject, key):
                 spent, held = self.sums(limit, subject)
                 if limit.metric in ("tokens", "credits") and call.amount(limit.metric):
                     call.cut[counted_apart(limit, subject)] = min(
@@ -242,7 +263,7 @@ class Gateway(RuleBasedStateMachine):
 
     def save(self, client: int, rules: list, zone: ZoneInfo, start_day: int) -> None:
         numbered = tuple(
-            Rule(100 * client + n, metric, amount, cycle) for n, (metric, cycle, amount) in enumerate(rules)
+            Rule(100 * client + n, metric, amount, cycle, key) for n, (metric, cycle, amount, key) in enumerate(rules)
         )
         self.wanted[client] = Subject(client, numbered, zone, start_day)
 
@@ -255,7 +276,7 @@ class Gateway(RuleBasedStateMachine):
     @rule(client=st.sampled_from([1, 2]), more=st.integers(0, 5))
     def change_amounts(self, client: int, more: int) -> None:
         if old := self.wanted.get(client):
-            rules = [(limit.metric, limit.cycle, limit.amount + more) for limit in old.rules]
+            rules = [(limit.metric, limit.cycle, limit.amount + more, limit.key_id) for limit in old.rules]
             self.save(client, rules, old.zone, old.start_day)
 
     @rule(client=st.sampled_from([1, 2]))
@@ -315,11 +336,13 @@ class Gateway(RuleBasedStateMachine):
     @invariant()
     def standings_equal_the_list_of_calls(self) -> None:
         for subject in self.judged_by.values():
-            for standing, limit in zip(self.engine.standings(subject, self.now), subject.rules, strict=True):
-                assert standing.rule == limit
-                spent, held = self.sums(limit, subject)
-                assert (standing.spent, standing.held) == (spent, held), limit
-                assert standing.left == max(0, limit.amount - spent - held)
+            for key in (0, *KEYS):
+                found = self.engine.standings(subject, self.now, key)
+                for standing, limit in zip(found, judging(subject, key), strict=True):
+                    assert standing.rule == limit
+                    spent, held = self.sums(limit, subject)
+                    assert (standing.spent, standing.held) == (spent, held), limit
+                    assert standing.left == max(0, limit.amount - spent - held)
 
     @invariant()
     def counters_equal_the_ledger(self) -> None:

@@ -35,11 +35,18 @@ class Gateway:
     async def call(self, subject: Subject, number: int, session: str | None, outcome: str) -> None:
         """A call of 3 + `number` tokens and as many thousand picodollars."""
         self.now += 7 * SECOND
-        call_id = UUID(int=number).hex
+        call_id, key = UUID(int=number).hex, 1 + number % 2
         demand = Demand(100, 100, False, session)
-        reservation = await self.engine.reserve(call_id, subject, demand, self.now)
+        reservation = await self.engine.reserve(call_id, subject, demand, self.now, key)
         assert isinstance(reservation, Reservation)
-        named = {"c": subject.client_id, "key": 1, "p": 1, "m": 1, "ep": "chat/completions", "ask": "sandbox"}
+        named = {
+            "c": subject.client_id,
+            "key": 1 + number % 2,
+            "p": 1,
+            "m": 1,
+            "ep": "chat/completions",
+            "ask": "sandbox",
+        }
         estimate = {"price": None, "in": 60, "out": 40, "cost": 50, "charge": 100, "st": 0}
         tags = {"s": session, "w": None, "x": None, "env": None, "so": int(reservation.opens_session)}
         begin = cast(Begin, {"k": "b", "id": call_id, "at": self.now} | named | estimate | tags)
@@ -60,7 +67,8 @@ class Gateway:
 @pytest.mark.django_db(transaction=True)
 async def test_counters_rebuilt_equal_counters_kept(tmp_path: Path) -> None:
     rules = tuple(Rule(n, metric, 10**15, cycle) for n, (metric, cycle) in enumerate(RULES))
-    subjects = [Subject(1, rules, ZoneInfo("Asia/Kathmandu"), 15), Subject(2, rules[:7], ZoneInfo("UTC"), 1)]
+    of_keys = tuple(Rule(n, metric, 10**15, cycle, key) for n, (metric, cycle) in enumerate(RULES) for key in (1, 2))
+    subjects = [Subject(1, rules + of_keys, ZoneInfo("Asia/Kathmandu"), 15), Subject(2, rules[:7], ZoneInfo("UTC"), 1)]
     gateway = Gateway(tmp_path)
     first = gateway.engine.unloaded(subjects, gateway.now)
     assert first is not None
