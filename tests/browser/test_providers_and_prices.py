@@ -176,4 +176,7 @@ def test_a_price_changes_on_the_1st(manager: _Manager) -> None:
     manager.clicks("form[action$='/withdraw/'] [type=submit]")
     assert "The price in force goes on" in manager.sees
     assert Price.objects.get().output == 700_000
+    manager.clicks("form[action$='/catalogue/'] [type=submit]")
+    assert "The catalogue says otherwise" not in manager.sees
+    manager.looks_at("model-like-the-catalogue")
     assert complaints(manager.browser) == []
