@@ -77,6 +77,7 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
 
         return [
             page("<path:object_id>/price/", self.price_view, "price"),
+            page("<path:object_id>/catalogue/", self.catalogue_view, "catalogue"),
             page("<path:object_id>/price/<int:price_id>/withdraw/", self.withdraw_view, "withdraw"),
             *super().get_urls(),
         ]
@@ -132,14 +133,18 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     def price_by_catalogue(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
         """Add the catalogue's prices, also where somebody had entered others."""
         models = list(queryset.select_related("provider"))
+        added = self._take_the_catalogues(request, models)
+        messages.success(
+            request, f"{added} of {len(models)} got new prices. The others agree, or are not in the catalogue."
+        )
+
+    def _take_the_catalogues(self, request: HttpRequest, models: list[Model]) -> int:
+        """Add the catalogue's prices of all tiers; return how many models got some."""
         changes = sync_prices(models, timezone.now(), overwrite=True, by=request.user)  # type: ignore[arg-type]
-        added = {change.model for change in changes if change.action == "added"}
         for change in changes:
             if change.action == "skipped":
                 messages.warning(request, f"{change.model}: {change.detail}")
-        messages.success(
-            request, f"{len(added)} of {len(models)} got new prices. The others agree, or are not in the catalogue."
-        )
+        return len({change.model for change in changes if change.action == "added"})
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Model], *, on: bool) -> None:
         changed = list(queryset.exclude(enabled=on))
@@ -197,6 +202,16 @@ class ModelAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
             "original": model,
         }
         return TemplateResponse(request, "admin/pricing/model/price.html", whole | context)
+
+    @method_decorator(require_POST)
+    def catalogue_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Price a model as the catalogue does, in every tier, from now."""
+        model = self._changeable(request, object_id)
+        if self._take_the_catalogues(request, [model]):
+            messages.success(request, "Saved: the catalogue's prices are in force from now.")
+        else:
+            messages.info(request, "Nothing to do: the catalogue and the prices agree, or it does not know the model.")
+        return HttpResponseRedirect(reverse("admin:pricing_model_change", args=[model.pk]))
 
     @method_decorator(require_POST)
     def withdraw_view(self, request: HttpRequest, object_id: str, price_id: int) -> HttpResponse:

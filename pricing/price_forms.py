@@ -23,7 +23,7 @@ from pricing.price_list import State, Step, first_of_next_month, history, new_pr
 from pricing.quotes import DEFAULT_TIER
 
 NOW, NEXT_MONTH, DAY = "now", "next_month", "day"
-TIERS = (DEFAULT_TIER, "flex", "priority")
+TIERS = (DEFAULT_TIER, "fast", "flex", "priority")
 _MOST_STEPS = 5
 
 

@@ -102,13 +102,14 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     # who only reads learns nothing of a credential, not even its last four
     needs_permission: ClassVar = {"credential_shown": "pricing.change_provider"}
     timeouts = (
-        "Time-outs (seconds)",
+        "Timeouts (seconds)",
         {"fields": (("connect_timeout", "first_byte_timeout"), ("idle_timeout", "total_timeout"))},
     )
     fieldsets = ((None, {"fields": ("name", "enabled", ("owner", "billed_to_client"), "created_at")}), timeouts)
     add_fieldsets = (
         (None, {"fields": ("name", "base_url", "new_credential", ("owner", "billed_to_client"))}),
-        timeouts,
+        # folded: the defaults are good, and the button that tests the connection stays near the key
+        (timeouts[0], timeouts[1] | {"classes": ("collapse",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
@@ -137,6 +138,13 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
         if "owner" in self.get_readonly_fields(request, obj):
             form.claimed_by = request.user
         return form
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say what an empty choice of the owner means."""
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if field is not None and db_field.name == "owner":
+            field.empty_label = "Everybody's"
+        return field
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages for the connection and the import."""

@@ -73,9 +73,15 @@ OBJECT_PAGES = {
     "pricing_provider_test": ("pricing_provider", "change"),
     "pricing_provider_test_new": ("pricing_provider", "add"),
     "pricing_model_price": ("pricing_model", "change"),
+    "pricing_model_catalogue": ("pricing_model", "change"),
     "pricing_model_withdraw": ("pricing_model", "change"),
 }
-POSTED = {"pricing_provider_test", "pricing_provider_test_new", "pricing_model_withdraw"}
+POSTED = {
+    "pricing_provider_test",
+    "pricing_provider_test_new",
+    "pricing_model_catalogue",
+    "pricing_model_withdraw",
+}
 """Pages that do something, and show nothing."""
 # Pages of no object: everybody with a role gets them, scoped where they hold anything.
 SITE_PAGES = {

@@ -13,6 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from clients.access import Role, set_role
+from pricing.catalogue import catalogue_prices
 from pricing.models import Model, Price, Provider
 from pricing.price_list import Step, new_price
 
@@ -69,6 +70,26 @@ def test_the_list_warns_where_the_catalogue_says_otherwise(browser: Browser, pri
     newest = Price.objects.filter(service_tier="default").order_by("effective_from").last()
     assert newest is not None
     assert (newest.cached_input, newest.source, newest.created_by) == (75_000, "catalogue", User.objects.get())
+
+
+def test_a_model_takes_all_the_catalogue_says_at_a_click(browser: Browser, price: Price) -> None:
+    before = price.model.rate_card(timezone.now())
+    assert browser.get(address("catalogue", price.model_id)).status_code == 405
+    done = text(browser.post(address("catalogue", price.model_id), follow=True))
+    assert "The catalogue says otherwise" not in done, "all tiers are priced, not the default one alone"
+    assert price.model.prices.filter(service_tier="fast", created_by=User.objects.get()).exists()
+    assert price.model.rate_card(timezone.now()) != before
+    count = Price.objects.count()
+    assert "Nothing to do" in text(browser.post(address("catalogue", price.model_id), follow=True))
+    assert Price.objects.count() == count
+
+
+def test_every_tier_of_the_catalogue_may_be_priced_by_hand(browser: Browser, price: Price) -> None:
+    tiers = {row.service_tier for row in catalogue_prices("openai", "gpt-4o-mini")}
+    assert {"default", "fast"} <= tiers
+    for tier in tiers:
+        browser.post(address("price", price.model_id), rates(service_tier=tier))
+    assert set(price.model.prices.values_list("service_tier", flat=True)) == tiers
 
 
 def test_models_are_found_by_having_no_price(browser: Browser, price: Price) -> None:
