@@ -1,6 +1,5 @@
 """What the edge serves: /v1, health, metrics, standings; everything else is the back office's."""
 
-import asyncio
 import hmac
 import logging
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from proxy.errors import GatewayError, InvalidKey, InvalidRequest, MethodNotAllo
 from proxy.exchange import NOWHERE, Exchange, HeaderList, Origin, Request, origin
 from proxy.limits.headers import limit_headers
 from proxy.limits.memory import MemoryLimits
+from proxy.limits.told import standings_told
 from proxy.metrics import Metrics
 from proxy.pipeline import Pipeline
 from proxy.request import Endpoint
@@ -196,28 +196,17 @@ class Gateway:
         elif path == b"/metrics":
             exchange.respond(200, [(b"content-type", b"text/plain; version=0.0.4")], self._metrics.render())
         elif path == b"/standings" and self._is_back_office(exchange.request):
-            exchange.respond(200, [JSON], await self._standings(exchange.request.target.partition(b"?client=")[2]))
+            exchange.respond(200, [JSON], await self._standings(exchange.request.target.partition(b"?")[2]))
         else:
             await self._web.serve(exchange)
 
     def _is_back_office(self, request: Request) -> bool:
         return hmac.compare_digest(request.header(b"authorization") or b"", self._standings_key)
 
-    async def _standings(self, client_id: bytes) -> bytes:
-        """How limits stand now, of one client or b'' of all, by client: rule id, amount, spent, held, reset (µs)."""
+    async def _standings(self, query: bytes) -> bytes:
         snapshot = self._directory.snapshot
-        now = self._clock()
-        found: dict[str, list[tuple[int, int, int, int, int | None]]] = {}
-        for number, subject in enumerate(snapshot.subjects if snapshot is not None else ()):
-            if client_id and client_id != b"%d" % subject.client_id:
-                continue
-            if number % 50 == 49:
-                await asyncio.sleep(0)  # calls come first
-            standings = self._limits.standings(subject, now)
-            found[str(subject.client_id)] = [
-                (one.rule.id, one.rule.amount, one.spent, one.held, one.resets_at) for one in standings
-            ]
-        return orjson.dumps(found)
+        subjects = snapshot.subjects if snapshot is not None else ()
+        return orjson.dumps(await standings_told(self._limits, subjects, self._clock, query))
 
 
 def _check_path(path: bytes, method: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 from django.db.models import BigIntegerField, Count, F, Q, QuerySet, Sum, Value
 from django.utils import timezone
@@ -102,18 +103,23 @@ def last_calls(client: Client) -> list[UsageRecord]:
     return list(UsageRecord.objects.filter(client=client).order_by("-admitted_at")[:LAST_CALLS])
 
 
+def by_client(records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord, tuple[Any, ...]]:
+    """Group records of some time by the id of their client, found by that time.
+
+    Grouped by the bare column, SQLite walks all records there ever were, along the index of clients.
+    """
+    return records.order_by().values_list(F("client_id") + Value(0))
+
+
 def failing_clients(records: QuerySet[UsageRecord], most: int) -> list[tuple[Client, int, int]]:
     """Return the clients of whose calls in `records` more than a tenth failed: client, failed, all; the worst first.
 
     Calls that we refused are none of these, and fewer than five say nothing.
     """
-    rows = (
-        records.exclude(outcome=outcomes.REFUSED)
-        .order_by()
-        .values_list("client_id")
-        .annotate(failed=Count("pk", filter=~Q(outcome__in=[outcomes.OK, outcomes.CLIENT_GONE])), calls=Count("pk"))
-        .filter(failed__gt=0, calls__gte=_FEWEST_CALLS)
+    rows = by_client(records.exclude(outcome=outcomes.REFUSED)).annotate(
+        failed=Count("pk", filter=~Q(outcome__in=[outcomes.OK, outcomes.CLIENT_GONE])), calls=Count("pk")
     )
-    found = sorted((row for row in rows if row[1] * 10 > row[2]), key=lambda row: -row[1])[:most]
+    enough = rows.filter(failed__gt=0, calls__gte=_FEWEST_CALLS)
+    found = sorted((row for row in enough if row[1] * 10 > row[2]), key=lambda row: -row[1])[:most]
     clients = Client.objects.in_bulk([client_id for client_id, _, _ in found])
     return [(clients[client_id], failed, calls) for client_id, failed, calls in found if client_id in clients]

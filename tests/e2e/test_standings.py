@@ -14,8 +14,14 @@ def test_the_back_office_is_told_what_is_used_and_nobody_else_is(house: House) -
         f"result = [[s.spent, s.held, s.words['left']] for s in of_client(Client.objects.get(pk={caller.id}))]"
     )
     assert told == [[2, 0, "3 requests"]]
+    caller.calls_at_once(2)
+    told = house.installation.python(
+        "from clients.models import Client; from usage.standings import closest; "
+        "result = [[s.limit.client_id, s.spent] for s in closest(Client.objects.all())]"
+    )
+    assert [caller.id, 4] in told
     for line in ("", "authorization: Bearer wrong\r\n", f"authorization: Bearer {caller.key}\r\n"):
-        request = f"GET /standings HTTP/1.1\r\nhost: 127.0.0.1\r\n{line}\r\n".encode()
+        request = f"GET /standings?percent=0 HTTP/1.1\r\nhost: 127.0.0.1\r\n{line}\r\n".encode()
         reply = asyncio.run(exchange(house.installation.port, request))
         assert reply.status in (404, 503)  # what the back office says, where there is one
         assert b"[" not in reply.body
