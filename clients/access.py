@@ -79,6 +79,8 @@ RULES: Final[dict[str, Rule]] = {
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
+    "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),
+    "usage.tagrollup": Rule(ALL, frozenset(), "client__owner"),
     "pricing.provider": Rule(OPERATORS | {Role.FINANCE}, OPERATORS, "owner", shared=True, granted=False),
     "pricing.model": Rule(ALL, OPERATORS, "provider__owner", shared=True, granted=False),
     "pricing.price": Rule(ALL, OPERATORS, "model__provider__owner", shared=True, granted=False),

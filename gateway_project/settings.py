@@ -312,6 +312,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "gateway_project.tasks.tell_of_keys",
         "schedule": timedelta(minutes=1),
     },
+    "add new records to rollups": {
+        "task": "gateway_project.tasks.roll_usage",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},  # while one rolls, no others queue up
+    },
 }
 
 # --- security -------------------------------------------------------------------------------------------------------

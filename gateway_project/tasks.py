@@ -4,6 +4,9 @@ from django.core.management import call_command
 
 from gateway_project.celery import app
 from keys import handover, notices
+from usage.rollups import roll_due
+
+ROLLING_SECONDS = 20  # then other tasks have their turn
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -18,3 +21,9 @@ def tell_of_keys() -> None:
     handover.erase_expired()
     notices.mail_expiring()
     notices.mail_opened()
+
+
+@app.task  # type: ignore[untyped-decorator]
+def roll_usage() -> None:
+    """Add to rollups what ingest has recorded since."""
+    roll_due(ROLLING_SECONDS)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.db import DataError, Error, IntegrityError, connection, transaction
 
 from keys.models import APIKey, KeyUse
-from usage import outcomes, segments
+from usage import due, outcomes, segments
 from usage.journal import UNBORN_SUFFIX
 from usage.lines import BEGIN_PREFIX, BadLine, Begin, End, encode, interrupted, moment, parse
 from usage.models import UsageRecord
@@ -211,7 +211,10 @@ class Ingest:
 
 
 def insert(ends: list[End]) -> int:
-    """Insert those not yet there and add them to their keys' use, in one transaction; return how many were new."""
+    """Insert those not yet there, list them for rollups and add them to their keys' use; return how many were new.
+
+    All in one transaction.
+    """
     ends = list({end["id"]: end for end in reversed(ends)}.values())  # of two ends of one call the first holds
     with transaction.atomic():
         new: set[str] = set()
@@ -227,7 +230,9 @@ def insert(ends: list[End]) -> int:
                 )
                 cursor.execute(sql, [value for end in rows for value in _values(end)])
                 new.update(id if isinstance(id, str) else id.hex for (id,) in cursor.fetchall())
-        _add_to_keys([end for end in ends if end["id"] in new])
+        fresh = [end for end in ends if end["id"] in new]
+        due.put_down((end["id"], moment(end["at"])) for end in fresh)
+        _add_to_keys(fresh)
     return len(new)
 
 

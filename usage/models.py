@@ -1,7 +1,10 @@
-"""What happened: one record for each call, written once by `usage.ingest` and never changed."""
+"""What happened: one record for each call, written once by `usage.ingest` and never changed; and sums of them."""
+
+from typing import Final
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 
 from clients.models import Client
 from keys.models import APIKey
@@ -101,3 +104,130 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return str(self.request_id)
+
+
+HOUR: Final = "hour"
+"""The grain of rollups by hours of UTC; every other grain is the name of a time zone, and is by its days."""
+ALL: Final = "all"
+"""Due in every grain that the call's client has."""
+
+
+class UsageSeries(models.Model):
+    """Calls that are alike in all that `UsageRollup` tells apart. What a rollup is about, said once."""
+
+    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    key = models.ForeignKey(APIKey, models.PROTECT, related_name="+", db_constraint=False, db_index=False, null=True)
+    provider = models.ForeignKey(
+        Provider, models.PROTECT, related_name="+", db_constraint=False, db_index=False, null=True
+    )
+    model = models.ForeignKey(Model, models.PROTECT, related_name="+", db_constraint=False, db_index=False, null=True)
+    endpoint = models.CharField(max_length=60)
+    outcome = models.CharField(max_length=20, choices=outcomes.LABELS)
+    estimated = models.BooleanField()
+
+    class Meta:
+        verbose_name_plural = "usage series"
+        constraints = [
+            models.UniqueConstraint(
+                "client",
+                *(Coalesce(name, 0, output_field=models.BigIntegerField()) for name in ("key", "provider", "model")),
+                "endpoint",
+                "outcome",
+                "estimated",
+                name="usage_series_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}, {self.outcome}, client {self.client_id}, model {self.model_id}"
+
+
+class RollupSums(models.Model):
+    """Sums over calls; money is picodollars. What a column cannot hold goes on in another row, of the next `part`."""
+
+    part = models.PositiveSmallIntegerField(default=0)
+    calls = models.BigIntegerField(default=0)
+    sessions = models.BigIntegerField(default=0, help_text="Opened.")
+    input_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    cache_write_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    reasoning_tokens = models.BigIntegerField(default=0)
+    audio_input_tokens = models.BigIntegerField(default=0)
+    audio_output_tokens = models.BigIntegerField(default=0)
+    cost = models.BigIntegerField(default=0)
+    charge = models.BigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class UsageRollup(RollupSums):
+    """Sums of one series over one hour of UTC, or over one day of a time zone. Written by `usage.rollups` alone.
+
+    Read it by `usage.analytics.read`: records that are still due are in no row.
+    """
+
+    grain = models.CharField(max_length=64, help_text="'hour', or the time zone whose day it is.")
+    start = models.DateTimeField()
+    series = models.ForeignKey(UsageSeries, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    latency = models.BinaryField(default=b"", help_text="A histogram of usage.histograms.")
+    first_byte = models.BinaryField(default=b"", help_text="A histogram of usage.histograms.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["grain", "start", "series", "part"], name="usage_rollup_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.grain} of {self.start:%Y-%m-%d %H:%M}, series {self.series_id}"
+
+
+class TagRollup(RollupSums):
+    """Sums over one day of a time zone, of a client's calls that had one value of one tag."""
+
+    WORKFLOW, ENV = "workflow", "env"
+
+    grain = models.CharField(max_length=64, help_text="The time zone whose day it is.")
+    start = models.DateTimeField()
+    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    tag = models.CharField(max_length=10, choices={WORKFLOW: "Workflow", ENV: "Environment"})
+    value = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["grain", "start", "client", "tag", "value", "part"], name="usage_tag_rollup_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.value} on {self.start:%Y-%m-%d}, client {self.client_id}"
+
+
+class RolledZone(models.Model):
+    """All of a client's calls are in rollups by the days of this zone, or due for them."""
+
+    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    zone = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client", "zone"], name="usage_rolled_zone_once")]
+
+    def __str__(self) -> str:
+        return f"{self.zone}, client {self.client_id}"
+
+
+class RollupDue(models.Model):
+    """Records that no rollup of a grain has yet. Written in the transaction that makes it so, deleted likewise."""
+
+    grain = models.CharField(max_length=64, default=ALL, help_text="'all', 'hour', or the time zone of the days.")
+    earliest = models.DateTimeField(help_text="No record among them was admitted before.")
+    latest = models.DateTimeField(help_text="Nor after.")
+    ids = models.BinaryField(help_text="Request ids, 16 bytes each.")
+
+    class Meta:
+        verbose_name_plural = "rollups due"
+
+    def __str__(self) -> str:
+        return f"{len(self.ids) // 16} records for {self.grain}"

@@ -23,6 +23,7 @@ from gateway_project.first_run import DEMO_CLIENT, Welcome, prepare
 from keys.models import KeyUse
 from pricing.models import Provider
 from pricing.money import PICO
+from usage import due
 from usage.lines import moment
 from usage.models import UsageRecord
 
@@ -135,6 +136,7 @@ def fill(
                 if number % (days // 5) == 0 and number:
                     say(f"{ledger.records:,} records, up to {day:%Y-%m-%d} ...")
             target.check()
+            due.put_all_down()
             _set_limits(there_is.parties, calls, ledger, now)
             _set_uses(ledger)
     except OperationalError as error:

@@ -1,0 +1,351 @@
+"""From records to rollups: each record is added to each grain's rows exactly once, whatever is killed when.
+
+What is not in the rows of a grain yet is listed as due (`usage.due`), in the transaction that makes it so, and a
+transaction that adds it takes it off the list. Rolling a range again empties its rows and lists its records. So at
+every moment rows and list make up the records, and everything may be done twice, or by two processes at once.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Min, QuerySet
+
+from clients.models import Client, default_time_zone, time_zones
+from usage import histograms
+from usage.days import HOUR as ONE_HOUR
+from usage.days import Days, hour_of
+from usage.due import LISTED, due_in, listed, put_down
+from usage.folding import AMOUNTS, DIMENSIONS, Fold, RollupKey, Series, Sums, TagKey, calls_of, calls_with
+from usage.models import ALL, HOUR, RolledZone, RollupDue, RollupSums, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.snapshot import one_moment
+
+_MOST: Final = 2**63 - 1  # the widest column of both databases
+_KEYS: Final = 500  # a query
+_ROWS_OF_LIST: Final = 200  # looked at in a transaction
+_CHUNK: Final = 2_000
+_LONGEST_PAUSE: Final = 0.2  # seconds
+_SERIES: Final = tuple(name if name in {"endpoint", "outcome", "estimated"} else f"{name}_id" for name in DIMENSIONS)
+
+
+def roll_due(limit_seconds: float | None = None) -> int:
+    """Add to rollups all that is due, some 2,000 records a transaction; return how many.
+
+    After `limit_seconds` the rest is left for the next time. Between transactions it gives other writers their turn:
+    SQLite has one at a time. Raises django.db.Error when the database refuses; nothing is half done then.
+    """
+    began = time.monotonic()
+    rolled = 0
+    while True:
+        turn = time.monotonic()
+        some = _roll_some()
+        rolled += some
+        now = time.monotonic()
+        if not some or (limit_seconds is not None and now - began >= limit_seconds):
+            return rolled
+        time.sleep(min(now - turn, _LONGEST_PAUSE))
+
+
+def roll_up(start: datetime, end: datetime) -> int:
+    """Make the rollups of all hours and days that [start, end) touches anew from the records; return of how many.
+
+    Meanwhile, and after being killed, sums are right: what is emptied is due. A clean range gives the same rows again.
+    Records that were deleted are not in it any more: leave alone what is archived.
+    """
+    roll_due()
+    _enrol_all(start, end)
+    listed_again = sum(_empty(HOUR, hour, hour + ONE_HOUR) for hour in _hours(hour_of(start), end))
+    for zone in _zones():
+        days = Days(zone)
+        for day in _days(days, start, end):
+            listed_again += _empty(zone, day, days.end(day))
+    roll_due()
+    return listed_again
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """A transaction that no other change of rollups goes on beside. Ingest does: it only adds to the list."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                if outermost:  # one state for all queries, of the time when the lock was got
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute(f'LOCK TABLE "{UsageRollup._meta.db_table}" IN SHARE ROW EXCLUSIVE MODE')
+        yield
+
+
+def _roll_some() -> int:
+    """Add what the list names first; return how many records that were."""
+    if not RollupDue.objects.exists():  # without a writer's lock
+        return 0
+    with _alone():
+        rows: list[RollupDue] = []
+        room = LISTED * 16
+        for row in RollupDue.objects.order_by("pk")[:_ROWS_OF_LIST]:
+            room -= len(bytes(row.ids))
+            if rows and room < 0:
+                break
+            rows.append(row)
+        if not rows:
+            return 0
+        by_grain: dict[str, list[UUID]] = defaultdict(list)
+        for row in rows:
+            by_grain[row.grain].extend(listed([row]))
+        calls = {grain: list(calls_with(ids, UsageRecord.objects.all())) for grain, ids in by_grain.items()}
+        zones = _zones_of({call.series[0] for some in calls.values() for call in some})
+        fold = Fold()
+        for grain, some in calls.items():
+            for call in some:
+                in_zones = zones[call.series[0]] if grain == ALL else [grain] * (grain != HOUR)
+                fold.count(call, hour=grain in {ALL, HOUR}, zones=in_zones)
+        _write(fold)
+        RollupDue.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return sum(map(len, by_grain.values()))
+
+
+# --- checking ---
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not what its records make up."""
+
+    grain: str
+    start: datetime
+    what: str
+    rolled: Mapping[str, Any]
+    """Name -> what rollups say, of what differs; money is picodollars."""
+    recorded: Mapping[str, Any]
+    """Name -> what the records say."""
+
+
+def check(start: datetime, end: datetime) -> Iterator[Difference]:
+    """Yield where the rollups of hours and days that [start, end) touches differ from the records, in every grain.
+
+    Records that are due are no part of it. Each hour or day is looked at in one state of the database.
+    """
+    for hour in _hours(hour_of(start), end):
+        yield from _differences(HOUR, hour, hour + ONE_HOUR)
+    for zone in _zones():
+        days = Days(zone)
+        for day in _days(days, start, end):
+            yield from _differences(zone, day, days.end(day))
+
+
+def _differences(grain: str, start: datetime, end: datetime) -> Iterator[Difference]:
+    rolled, recorded = Fold(), Fold()
+    with one_moment():
+        due = set(listed(due_in([grain], start, end)))
+        for call in calls_of(_records(grain, start, end), without=due):
+            recorded.count(call, hour=grain == HOUR, zones=[grain] * (grain != HOUR))
+        rows = UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end)
+        series = [f"series__{name}" for name in _SERIES]
+        for at, *values in rows.values_list("start", *series, "latency", "first_byte", *AMOUNTS).iterator(_CHUNK):
+            _add_row(rolled.rollups[grain, at, tuple(values[: len(series)])], values[len(series) :])
+        tags = TagRollup.objects.filter(grain=grain, start__gte=start, start__lt=end)
+        for at, client, tag, value, *values in tags.values_list("start", "client_id", "tag", "value", *AMOUNTS):
+            rolled.tags[grain, at, client, tag, value].add(Sums(values))
+    yield from _compared(rolled.rollups, recorded.rollups, lambda key: dict(zip(DIMENSIONS, key[2], strict=True)))
+    yield from _compared(rolled.tags, recorded.tags, lambda key: {"client": key[2], key[3]: key[4]})
+
+
+def _compared(
+    rolled: Mapping[Any, Sums], recorded: Mapping[Any, Sums], what: Callable[[Any], Mapping[str, Any]]
+) -> Iterator[Difference]:
+    for key in dict.fromkeys([*recorded, *rolled]):
+        one, other = (sums.get(key, Sums()).told() for sums in (rolled, recorded))
+        if names := [name for name in one if one[name] != other[name]]:
+            told = ", ".join(f"{name} {value}" for name, value in what(key).items())
+            values = [{name: amounts[name] for name in names} for amounts in (one, other)]
+            yield Difference(key[0], key[1], told, *values)
+
+
+# --- the zones by whose days a client's calls are rolled ---
+
+
+def _zones_of(clients: Collection[int]) -> Mapping[int, Collection[str]]:
+    """Return in which zones the days of each client are rolled, after adding those that came into use."""
+    wanted = {client: {default_time_zone()} for client in clients}
+    for some in _pieces(sorted(clients)):
+        for client, zone in Client.objects.filter(pk__in=some).values_list("pk", "time_zone"):
+            if zone in time_zones():
+                wanted[client].add(zone)
+    rolled: dict[int, set[str]] = {client: set() for client in clients}
+    new = set()
+    for some in _pieces(sorted(clients)):
+        for client, zone in RolledZone.objects.filter(client__in=some).values_list("client_id", "zone"):
+            rolled[client].add(zone)
+    for client, zones in wanted.items():
+        new |= {(client, zone) for zone in zones - rolled[client]}
+        rolled[client] |= zones
+    RolledZone.objects.bulk_create([RolledZone(client_id=client, zone=zone) for client, zone in sorted(new)])
+    for client, zone in sorted(new):
+        if UsageSeries.objects.filter(client=client).exists():  # else nothing of it was ever rolled
+            _list_all(UsageRecord.objects.filter(client=client), ALL, zone)
+    return rolled
+
+
+def _zones() -> list[str]:
+    return list(RolledZone.objects.order_by("zone").values_list("zone", flat=True).distinct())
+
+
+def _enrol_all(start: datetime, end: datetime) -> None:
+    """Have zones for clients whose records nobody ever listed."""
+    found = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end).order_by()
+    clients = set(found.values_list("client_id", flat=True).distinct())
+    with _alone():
+        _zones_of(clients)
+
+
+# --- rolling again ---
+
+
+def _hours(first: datetime, end: datetime) -> Iterator[datetime]:
+    """Yield the hours in which anything was called or rolled."""
+    records = UsageRecord.objects.filter(admitted_at__lt=end)
+    rollups = UsageRollup.objects.filter(grain=HOUR, start__lt=end)
+    while True:
+        found = [
+            records.filter(admitted_at__gte=first).aggregate(at=Min("admitted_at"))["at"],
+            rollups.filter(start__gte=first).aggregate(at=Min("start"))["at"],
+        ]
+        moments = [at for at in found if at is not None]
+        if not moments:
+            return
+        yield (hour := hour_of(min(moments)))
+        first = hour + ONE_HOUR
+
+
+def _days(days: Days, start: datetime, end: datetime) -> Iterator[datetime]:
+    """Yield the days in which anything was called or rolled."""
+    at = days.start(start)
+    for hour in _hours(hour_of(at), end):
+        for moment in (hour, hour + ONE_HOUR - timedelta(microseconds=1)):  # a day may begin within an hour
+            day = days.start(moment)
+            if day >= at and day < end:
+                yield day
+                at = days.end(moment)
+
+
+def _empty(grain: str, start: datetime, end: datetime) -> int:
+    """Delete the rows of a grain that begin in [start, end) and list their records as due; return how many."""
+    with _alone():
+        UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
+        TagRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
+        return _list_all(_records(grain, start, end), grain, grain)
+
+
+def _records(grain: str, start: datetime, end: datetime) -> "QuerySet[UsageRecord]":
+    """Return the records of that time that the grain has."""
+    records = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end)
+    if grain == HOUR:
+        return records
+    return records.filter(client__in=RolledZone.objects.filter(zone=grain).values("client_id"))
+
+
+def _list_all(records: "QuerySet[UsageRecord]", already: str, grain: str) -> int:
+    """List as due in `grain` all of `records` but those that are due there, or in `already`; return how many."""
+    spans = records.aggregate(first=Min("admitted_at"))["first"]
+    if spans is None:
+        return 0
+    last = records.order_by("-admitted_at").values_list("admitted_at", flat=True)[0]
+    pending = {id.bytes for id in listed(due_in([already, grain], spans, last + timedelta(microseconds=1)))}
+    found = records.order_by("admitted_at").values_list("request_id", "admitted_at").iterator(chunk_size=LISTED)
+    return put_down(((id, at) for id, at in found if id.bytes not in pending), grain)
+
+
+# --- writing ---
+
+
+def _write(fold: Fold) -> None:
+    series = _series({key[2] for key in fold.rollups})
+    _add_rollups(fold.rollups, series)
+    _add_tags(fold.tags)
+
+
+def _series(wanted: Collection[Series]) -> dict[Series, int]:
+    """Return the ids of series, made where there were none. To be called alone."""
+    known = _known_series(wanted)
+    UsageSeries.objects.bulk_create(
+        UsageSeries(**dict(zip(_SERIES, one, strict=True))) for one in wanted if one not in known
+    )
+    return known if len(known) == len(wanted) else _known_series(wanted)
+
+
+def _known_series(wanted: Collection[Series]) -> dict[Series, int]:
+    known: dict[Series, int] = {}
+    for some in _pieces(sorted({one[0] for one in wanted})):
+        for pk, *values in UsageSeries.objects.filter(client__in=some).values_list("pk", *_SERIES):
+            one: Any = tuple(values)
+            if one in wanted:
+                known[one] = pk
+    return known
+
+
+def _add_rollups(sums: Mapping[RollupKey, Sums], series: Mapping[Series, int]) -> None:
+    by_start: dict[tuple[str, datetime], dict[int, Sums]] = defaultdict(dict)
+    for (grain, start, one), added in sums.items():
+        by_start[grain, start][series[one]] = added
+    rows: list[UsageRollup] = []
+    for (grain, start), of_series in sorted(by_start.items()):
+        for some in _pieces(sorted(of_series)):
+            found = UsageRollup.objects.filter(grain=grain, start=start, series__in=some)
+            for pk, *values in found.values_list("series_id", "latency", "first_byte", *AMOUNTS):
+                _add_row(of_series[pk], values)
+        for pk, total in of_series.items():
+            for part, amounts in enumerate(_parts(total.amounts)):
+                row = UsageRollup(grain=grain, start=start, series_id=pk, part=part, **amounts)
+                if part == 0:
+                    row.latency = histograms.encode(total.latency)
+                    row.first_byte = histograms.encode(total.first_byte)
+                rows.append(row)
+    _upsert(UsageRollup, rows, ["grain", "start", "series", "part"], [*AMOUNTS, "latency", "first_byte"])
+
+
+def _add_tags(sums: Mapping[TagKey, Sums]) -> None:
+    by_start: dict[tuple[str, datetime, int, str], dict[str, Sums]] = defaultdict(dict)
+    for (grain, start, client, tag, value), added in sums.items():
+        by_start[grain, start, client, tag][value] = added
+    rows: list[TagRollup] = []
+    for (grain, start, client, tag), of_value in sorted(by_start.items()):
+        for some in _pieces(sorted(of_value)):
+            found = TagRollup.objects.filter(grain=grain, start=start, client=client, tag=tag, value__in=some)
+            for value, *values in found.values_list("value", *AMOUNTS):
+                of_value[value].add(Sums(values))
+        for value, total in of_value.items():
+            key: dict[str, Any] = {"grain": grain, "start": start, "client_id": client, "tag": tag, "value": value}
+            rows += [TagRollup(**key, part=part, **amounts) for part, amounts in enumerate(_parts(total.amounts))]
+    _upsert(TagRollup, rows, ["grain", "start", "client", "tag", "value", "part"], [*AMOUNTS])
+
+
+def _add_row(to: Sums, values: Sequence[Any]) -> None:
+    row = Sums(values[2:])
+    row.latency, row.first_byte = (histograms.decode([bytes(stored)]) for stored in values[:2])
+    to.add(row)
+
+
+def _parts(amounts: Sequence[int]) -> Iterator[dict[str, int]]:
+    """Yield `amounts` as columns can hold them: mostly one row, else as many as it takes."""
+    left = list(amounts)
+    while True:
+        yield {name: min(amount, _MOST) for name, amount in zip(AMOUNTS, left, strict=True)}
+        left = [max(0, amount - _MOST) for amount in left]
+        if not any(left):
+            return
+
+
+def _upsert(model: type[RollupSums], rows: Sequence[Any], unique: list[str], changed: list[str]) -> None:
+    manager: Any = model._default_manager
+    manager.bulk_create(rows, batch_size=_KEYS, update_conflicts=True, unique_fields=unique, update_fields=changed)
+
+
+def _pieces(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[at : at + _KEYS] for at in range(0, len(values), _KEYS))
