@@ -103,6 +103,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True  # `make run` serves straight from the apps; only the image collects
 vars().update(env.email_url("EMAIL_URL", default="dummymail://"))  # smtp://user:password@host:587; unset: no mail
+EMAIL_TIMEOUT = 10  # seconds; a page waits for the mail server
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="gateway@localhost")
 
 # --- apps -----------------------------------------------------------------------------------------------------------
@@ -204,6 +205,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_RESET_TIMEOUT = 72 * 3600  # for how long an invitation, and a link of a forgotten password, works
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"

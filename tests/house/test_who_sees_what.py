@@ -66,6 +66,7 @@ OBJECT_PAGES = {
     "keys_apikey_revoke": ("keys_apikey", "change"),
     "keys_apikey_show_once": ("keys_apikey", "view"),
     "keys_apikey_withdraw": ("keys_apikey", "change"),
+    "auth_user_invitation": ("auth_user", "change"),
     "auth_user_password_change": ("auth_user", "change"),
     "clients_auditentry_export": ("clients_auditentry", "view"),
     "pricing_provider_connection": ("pricing_provider", "change"),
