@@ -189,6 +189,15 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 
+# --- cache ----------------------------------------------------------------------------------------------------------
+
+# Of tries to sign in. Nothing is lost with it.
+CACHES = {
+    "default": {"BACKEND": "gateway_project.cache.SharedOrOwn", "LOCATION": REDIS_URL, "KEY_PREFIX": "gateway-web"}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+
 # --- sign-in --------------------------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = [
@@ -220,6 +229,9 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # an operator vouches for it
 MFA_TOTP_ISSUER = "LLM gateway"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers allow http on localhost alone
+# gateway_project.guessing has these pages; both it and allauth count in the cache.
+ACCOUNT_RATE_LIMITS = {"login": None, "reset_password": None, "reauthenticate": None}
+RATELIMIT_IP_META_KEY = "gateway_project.middleware.counted_address"
 REQUIRE_SECOND_FACTOR = _boolean("REQUIRE_SECOND_FACTOR")  # nobody works here without one
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
 
