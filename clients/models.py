@@ -14,13 +14,24 @@ from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
+from clients.access_tokens import AccessToken
 from clients.audit import AuditEntry
 from clients.limits import format_amount
 from pricing import audit
 from pricing.models import Provider
 
 # The entry is this app's, too
-__all__ = ["AuditEntry", "Client", "ClientQuerySet", "ImportDraft", "Limit", "Membership", "Plan", "PlanLimit"]
+__all__ = [
+    "AccessToken",
+    "AuditEntry",
+    "Client",
+    "ClientQuerySet",
+    "ImportDraft",
+    "Limit",
+    "Membership",
+    "Plan",
+    "PlanLimit",
+]
 
 # Names go to terminals, logs, CSV and mail headers; the line and paragraph separators break lines there as well.
 no_control_characters = RegexValidator(
