@@ -4,11 +4,14 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from clients.api import ClientDetail, ClientList
 from keys.handover_page import handover_view
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("api/clients/", ClientList.as_view(), name="api_clients"),
+    path("api/clients/<int:pk>/", ClientDetail.as_view(), name="api_client"),
     path("keys/<str:token>/", handover_view, name="handover"),
     path("accounts/", include("allauth.urls")),
 ]
