@@ -287,8 +287,14 @@ class Client(models.Model):
         self.refresh_from_db(using=using, fields=["version"])
 
     def clean(self) -> None:
-        """Trim the name, so that two clients never differ by a blank alone."""
+        """Trim the name, so that two clients never differ by a blank alone; see that whoever pays may be asked to.
+
+        Raises ValidationError where the account is another operator's.
+        """
         self.name = self.name.strip()
+        accounts = Provider.objects.serving_clients_of(self.owner_id)
+        if self.provider_id is not None and not accounts.filter(pk=self.provider_id).exists():
+            raise ValidationError({"provider": "This account is another operator's: choose one of this client's own."})
 
     @property
     def zone(self) -> ZoneInfo:

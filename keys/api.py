@@ -5,7 +5,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from django.core.exceptions import ValidationError
 from rest_framework import serializers
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -72,5 +72,7 @@ class Onboard(APIView):
             owner=user,
             **data,
         )
+        if not access.visible(user, Client.objects.filter(pk=client.pk)).exists():
+            raise NotFound  # a repeat, after the client became another operator's
         told = {"client": client.pk, "name": client.name, "key": {"id": key.pk, "hint": key.hint, "text": plain}}
         return Response(told, status=200 if plain is None else 201, headers={"Cache-Control": "no-store"})

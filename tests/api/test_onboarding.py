@@ -35,6 +35,15 @@ def test_a_client_is_taken_on_once_and_its_key_is_told_once() -> None:
     assert Client.objects.count() == APIKey.objects.count() == 1
 
 
+def test_a_repeat_tells_nothing_of_a_client_that_became_somebody_elses() -> None:
+    User.objects.create_superuser("boss")
+    assert send(Role.OPERATOR, BODY).status_code == 201
+    Client.objects.update(owner=User.objects.get(username="boss"))
+    again = send(Role.OPERATOR, BODY)
+    assert again.status_code == 404
+    assert "Acme" not in again.content.decode()
+
+
 @pytest.mark.parametrize(
     "body",
     [BODY | {"owner": 1}, BODY | {"status": "active"}, BODY | {"limits": ["x"]}, {}, BODY | {"plan": "none"}, []],

@@ -1,10 +1,12 @@
 """Tokens for the REST API: shown once, kept as a digest, over when they or their person are."""
 
 from datetime import timedelta
+from io import StringIO
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from clients import access_tokens
@@ -84,3 +86,18 @@ def test_its_use_is_noted_once_a_minute_and_is_no_change(person: User) -> None:
     access_tokens.find(plain)
     token.refresh_from_db()
     assert token.last_used_at == first and entries.count() == 1
+
+
+def test_the_shell_makes_tokens_and_ends_them(person: User) -> None:
+    out = StringIO()
+    call_command("createtoken", "ana", "--name", "n8n", "--scope", "clients:read", "--days", "30", stdout=out)
+    token = access_tokens.find(out.getvalue().strip())
+    assert token is not None
+    assert (token.user, token.scopes) == (person, "clients:read")
+    call_command("revoketoken", "ana", "n8n", stdout=out)
+    assert access_tokens.find(out.getvalue().split()[0]) is None
+    for wrong in (["revoketoken", "ana", "n8n"], ["createtoken", "bob", "--name", "n8n", "--scope", "clients:read"]):
+        with pytest.raises(CommandError):
+            call_command(*wrong, stdout=out)
+    with pytest.raises(CommandError, match="365 days"):
+        call_command("createtoken", "ana", "--name", "x", "--scope", "clients:read", "--days", "366", stdout=out)
