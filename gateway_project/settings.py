@@ -277,6 +277,12 @@ AUDITLOG_LOGENTRY_MODEL = "clients.AuditEntry"
 AUDITLOG_STORE_JSON_CHANGES = True
 AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # names outlive what they name
 
+REST_FRAMEWORK = {  # deny first: a view that says nothing lets nobody in
+    "DEFAULT_AUTHENTICATION_CLASSES": ["clients.rest.BearerToken"],
+    "DEFAULT_PERMISSION_CLASSES": ["clients.rest.HasScope"],
+    "EXCEPTION_HANDLER": "clients.rest.problem",
+}
+
 # --- data plane -----------------------------------------------------------------------------------------------------
 
 ALLOW_PRIVATE_PROVIDERS = _boolean("ALLOW_PRIVATE_PROVIDERS")  # lets a base URL lead to loopback or private addresses

@@ -282,6 +282,7 @@ def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
         "cycle_start_day": 1,
         "markup_bp": "0",
         "owner": agency.other.pk,
+        "seen_version": client.version,
     }
     answer = browser.post(reverse("admin:clients_client_change", args=[client.pk]), sent | formsets)
     assert answer.status_code == 302
