@@ -17,6 +17,6 @@ def put_all_down(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("usage", "0002_rollups")]
+    dependencies = [("usage", "0003_rollups")]
 
     operations = [migrations.RunPython(put_all_down, migrations.RunPython.noop)]
