@@ -82,6 +82,15 @@ def closest(clients: QuerySet[Client]) -> list[Standing] | None:
     return sorted(_read(rows, limits), key=lambda one: -one.percent)
 
 
+def clients_at(percent: int) -> set[int] | None:
+    """Return the ids of clients that have used or reserved so much of a limit of theirs.
+
+    None where the gateway does not answer.
+    """
+    told = _ask(f"percent={percent}")
+    return None if told is None else {int(client_id) for client_id in told}
+
+
 def _read(rows: Iterable[Any], limits: Iterable[Limit]) -> list[Standing]:
     by_id = {limit.pk: limit for limit in limits}
     return [

@@ -61,6 +61,7 @@ OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
+    "clients_client_suspend": ("clients_client", "change"),
     "clients_client_status": ("clients_client", "change"),
     "keys_apikey_regenerate": ("keys_apikey", "change"),
     "keys_apikey_revoke": ("keys_apikey", "change"),
@@ -190,7 +191,7 @@ def foreign(person: str, kind: Kind) -> bool:
 def address(name: str, row: Row) -> str:
     if name == "pricing_model_withdraw":
         return reverse(f"admin:{name}", args=[row.pk, Price.objects.get(model=row.pk).pk])
-    if name == "clients_client_plan":
+    if name in ("clients_client_plan", "clients_client_suspend"):
         return f"{reverse(f'admin:{name}')}?ids={row.pk}"
     if name == "clients_client_status":
         return reverse(f"admin:{name}", args=[row.pk, "suspended"])
