@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clients.models import Client
 from pricing.money import format_dollars
-from usage import outcomes, standings
+from usage import standings
 from usage.models import UsageRecord
 from usage.overview import day_start, failing
 
@@ -67,8 +67,7 @@ def charged_this_month(client: Any) -> str | None:
 def add_charged_this_month(clients: QuerySet[Client]) -> QuerySet[Client]:
     """Let clients know what they were charged this month: `charged_this_month`, picodollars or None."""
     month = day_start(timezone.localdate().replace(day=1))
-    records = UsageRecord.objects.filter(
-        client=OuterRef("pk"), admitted_at__gte=month, outcome__in=sorted(outcomes.COUNTED)
-    )
+    # Whatever the outcome: what does not count has no charge, and the index alone answers
+    records = UsageRecord.objects.filter(client=OuterRef("pk"), admitted_at__gte=month)
     summed = records.order_by().values("client").annotate(sum=Sum("charge")).values("sum")
     return clients.annotate(charged_this_month=Subquery(summed))

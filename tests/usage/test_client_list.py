@@ -78,6 +78,11 @@ def test_the_month_begins_where_the_reader_is() -> None:
     assert vars(client)["charged_this_month"] == 1
 
 
+def test_what_all_clients_spent_this_month_is_summed_from_the_index_alone() -> None:
+    plan = add_charged_this_month(Client.objects.order_by("name")).explain()
+    assert "USING COVERING INDEX usage_by_client_with_charge" in plan, plan
+
+
 def test_clients_over_a_limit_are_found(admin_client: Browser, gateway_says: Say) -> None:
     for name in ("Over", "Close", "Far"):
         create_client(name)
