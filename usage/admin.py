@@ -12,9 +12,18 @@ from unfold.admin import ModelAdmin
 
 from clients.admin import ClientAdmin
 from clients.models import Client
+from keys.admin import KeysOfClient
 from keys.models import APIKey
 from pricing.money import format_dollars
-from usage.client_list import ErrorRateFilter, LimitsFilter, add_charged_this_month, charged_this_month
+from usage.client_list import (
+    ErrorRateFilter,
+    LimitsFilter,
+    add_charged_this_month,
+    add_use_lately,
+    calls_lately,
+    charged_lately,
+    charged_this_month,
+)
 from usage.models import UsageRecord
 
 
@@ -199,8 +208,10 @@ def _count(tokens: int) -> SafeString:
     return format_html('<span class="count">{}</span>', f"{tokens:,}")
 
 
-# Here, since clients knows nothing of usage
+# Here, since clients and keys know nothing of usage
 ClientAdmin.adds_to_list.append(add_charged_this_month)
 ClientAdmin.list_filter = (*ClientAdmin.list_filter, LimitsFilter, ErrorRateFilter)
 _ever = ClientAdmin.list_display.index("charged")
 ClientAdmin.list_display = (*ClientAdmin.list_display[:_ever], charged_this_month, *ClientAdmin.list_display[_ever:])
+KeysOfClient.adds_to_list.append(add_use_lately)
+KeysOfClient.fields = KeysOfClient.readonly_fields = (*KeysOfClient.fields, calls_lately, charged_lately)

@@ -1,18 +1,19 @@
-"""What the list of clients tells of usage: spend this month; who is over a limit, and whose calls fail."""
+"""What lists of clients and keys tell of usage: spend of late; who is over a limit, and whose calls fail."""
 
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
 from clients.models import Client
+from keys.models import APIKey
 from pricing.money import format_dollars
-from usage import standings
+from usage import outcomes, standings
 from usage.models import UsageRecord
-from usage.overview import day_start, failing
+from usage.overview import day_start, failing, lately
 
 
 class LimitsFilter(admin.SimpleListFilter):
@@ -71,3 +72,25 @@ def add_charged_this_month(clients: QuerySet[Client]) -> QuerySet[Client]:
     records = UsageRecord.objects.filter(client=OuterRef("pk"), admitted_at__gte=month)
     summed = records.order_by().values("client").annotate(sum=Sum("charge")).values("sum")
     return clients.annotate(charged_this_month=Subquery(summed))
+
+
+@admin.display(description="calls in 30 days")
+def calls_lately(key: Any) -> str:
+    """Return how many calls with it counted."""
+    return f"{key.calls_lately or 0:,}"
+
+
+@admin.display(description="charged in 30 days (USD)")
+def charged_lately(key: Any) -> str:
+    """Return what was charged for them."""
+    return format_dollars(key.charged_lately or 0)
+
+
+def add_use_lately(keys: QuerySet[APIKey]) -> QuerySet[APIKey]:
+    """Let keys know of their last 30 days: `calls_lately`, `charged_lately` (picodollars), None where nothing was."""
+    counted = lately(UsageRecord.objects.filter(key=OuterRef("pk"), outcome__in=sorted(outcomes.COUNTED)))
+    by_key = counted.order_by().values("key")
+    return keys.annotate(
+        calls_lately=Subquery(by_key.annotate(calls=Count("pk")).values("calls")),
+        charged_lately=Subquery(by_key.annotate(sum=Sum("charge")).values("sum")),
+    )

@@ -85,6 +85,11 @@ def charge_by_day(client: Client, today: date) -> list[tuple[date, int, int]]:
     return [(day, *by_day.get(number, (0, 0))) for number, day in enumerate(days)]
 
 
+def lately(records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+    """Return those of the last 30 days, today among them."""
+    return records.filter(admitted_at__gte=day_start(timezone.localdate() - timedelta(days=DAYS - 1)))
+
+
 def errors_by_kind(client: Client, since: datetime) -> list[ErrorKind]:
     """Return how a client's calls since then failed, the most frequent first."""
     rows = (
