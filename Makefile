@@ -8,7 +8,7 @@ DEPLOYED := PUBLIC_URL=https://gateway.example.com TRUSTED_PROXIES=127.0.0.1/32
 # Checks and tests have a DATA_DIR of their own: they leave the installation in ./data alone.
 lint test test-native: export DATA_DIR := $(CURDIR)/.venv/data-of-checks
 
-.PHONY: help run demo test check lint native pure test-native bench requirements
+.PHONY: help run demo test check lint native pure test-native bench pictures requirements
 
 help:  ## list what there is to make
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-native: native  ## the tests of the path of a call, on machine code
 
 bench: native  ## measure what the README claims
 	$(PY) -m bench
+
+pictures: .venv/.installed-dev  ## take the pictures of the documentation anew; needs Chromium
+	PYTHONPATH=. $(PY) docs/pictures.py
 
 # For 3.11.0 on: Debian has 3.11.2, and packages differ in what they need from 3.11.3.
 requirements: .venv/.installed-dev  ## compile the pinned files from requirements.in and requirements-dev.in

@@ -68,6 +68,7 @@ RULES: Final[dict[str, Rule]] = {
     "clients.limit": Rule(ALL, OPERATORS, "client__owner"),
     "clients.plan": Rule(ALL),
     "clients.planlimit": Rule(ALL),
+    "clients.accesstoken": Rule(OWNERS),
     "clients.importdraft": Rule(frozenset(), frozenset()),
     "clients.membership": Rule(OWNERS),
     "clients.auditentry": Rule(OPERATORS, frozenset(), narrow=_entries),

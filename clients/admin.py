@@ -83,10 +83,11 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     def clean(self) -> dict[str, Any]:
         """Refuse what was entered on a page that somebody else's change has overtaken."""
         data = super().clean() or self.cleaned_data
-        if self.instance.pk and data.get("seen_version") is not None:
+        if self.instance.pk:
+            seen = data.get("seen_version")
             try:
                 with transaction.atomic():
-                    claim(self.instance, data["seen_version"])
+                    claim(self.instance, -1 if seen is None else seen)  # a page that tells no version is out of date
             except ValidationError:
                 self._now_seen()
                 raise

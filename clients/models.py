@@ -14,13 +14,24 @@ from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
+from clients.access_tokens import AccessToken
 from clients.audit import AuditEntry
 from clients.limits import format_amount
 from pricing import audit
 from pricing.models import Provider
 
 # The entry is this app's, too
-__all__ = ["AuditEntry", "Client", "ClientQuerySet", "ImportDraft", "Limit", "Membership", "Plan", "PlanLimit"]
+__all__ = [
+    "AccessToken",
+    "AuditEntry",
+    "Client",
+    "ClientQuerySet",
+    "ImportDraft",
+    "Limit",
+    "Membership",
+    "Plan",
+    "PlanLimit",
+]
 
 # Names go to terminals, logs, CSV and mail headers; the line and paragraph separators break lines there as well.
 no_control_characters = RegexValidator(
@@ -276,8 +287,14 @@ class Client(models.Model):
         self.refresh_from_db(using=using, fields=["version"])
 
     def clean(self) -> None:
-        """Trim the name, so that two clients never differ by a blank alone."""
+        """Trim the name, so that two clients never differ by a blank alone; see that whoever pays may be asked to.
+
+        Raises ValidationError where the account is another operator's.
+        """
         self.name = self.name.strip()
+        accounts = Provider.objects.serving_clients_of(self.owner_id)
+        if self.provider_id is not None and not accounts.filter(pk=self.provider_id).exists():
+            raise ValidationError({"provider": "This account is another operator's: choose one of this client's own."})
 
     @property
     def zone(self) -> ZoneInfo:

@@ -28,8 +28,9 @@ def lines(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[st
     writer = csv.writer(_Echo(), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
     yield BOM + writer.writerow(header)
     for row in rows:
-        yield writer.writerow([_disarmed(value) for value in row])
+        yield writer.writerow([disarmed(value) for value in row])
 
 
-def _disarmed(value: Value) -> Value:
+def disarmed(value: Value) -> Value:
+    """Return `value`, behind an apostrophe where it is text that a spreadsheet would run."""
     return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA) else value

@@ -4,17 +4,21 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
-from unfold.forms import AdminPasswordChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanWidget
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
-from clients import access
+from clients import access, invitation_page, invitations
 from clients.access import Role
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 
@@ -63,19 +67,45 @@ class PersonForm(RoleFields):
         fields = ("username", "first_name", "last_name", "email", "is_active")
 
 
-class NewPersonForm(RoleFields, UserCreationForm):  # type: ignore[misc]  # unfold ships no types
-    """A person who comes in."""
+class NewPersonForm(RoleFields):
+    """A person who is invited."""
+
+    username = forms.CharField(
+        label="User name",
+        max_length=150,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="To sign in with. Empty: the e-mail address.",
+    )
 
     class Meta:
         model = User
-        fields = ("username", "email")
+        fields = ("first_name", "last_name", "email", "username")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].required = True
 
     def clean_email(self) -> str:
         """Return the address; two people with one could not both sign in by it."""
         email: str = self.cleaned_data["email"]
-        if email and User.objects.filter(email__iexact=email).exists():
+        if User.objects.filter(Q(email__iexact=email) | Q(username__iexact=email)).exists():
             raise ValidationError("Somebody else has this address.")
         return email
+
+    def clean(self) -> dict[str, Any]:
+        """Let people without a user name sign in by their address."""
+        data = super().clean()
+        data["username"] = data.get("username") or data.get("email", "")
+        if User.objects.filter(username__iexact=data["username"]).exists():
+            self.add_error("username", "Somebody else has this user name.")
+        return data
+
+
+class _Added(HttpResponseRedirect):
+    """The answer after a person was added, who is invited once that stands."""
+
+    person: User
 
 
 @admin.register(User)
@@ -85,7 +115,7 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
     form = PersonForm
     add_form = NewPersonForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "name", "email", "role_shown", "clients_shown", "is_active", "last_login")
+    list_display = ("username", "name", "email", "role_shown", "clients_shown", "standing", "last_login")
     list_filter = ("is_active",)
     list_select_related = ("membership",)
     search_fields = ("username", "first_name", "last_name", "email")
@@ -98,7 +128,7 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = (
-        (None, {"fields": ("username", "email", "password1", "password2")}),
+        (None, {"fields": ("first_name", "last_name", "email", "username")}),
         ("Rights", {"fields": ("role", "all_clients")}),
     )
 
@@ -120,15 +150,64 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
         answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         return answer
 
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page of an invitation."""
+        view = self.admin_site.admin_view(self.invitation_view)
+        return [path("<int:person_id>/invitation/", view, name="auth_user_invitation"), *super().get_urls()]
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Add a person, then invite him: outside the transaction, as mail servers are slow."""
+        answer: HttpResponse = super().add_view(request, form_url, extra_context)
+        return invitation_page.send(request, answer.person) if isinstance(answer, _Added) else answer
+
+    def response_add(self, request: HttpRequest, obj: User, post_url_continue: str | None = None) -> HttpResponse:
+        """Lead to the invitation instead of to the person's page."""
+        answer = _Added("..")
+        answer.person = obj
+        return answer
+
+    def invitation_view(self, request: HttpRequest, person_id: int) -> HttpResponse:
+        """Show the link of an invitation, or send it again."""
+        person = get_object_or_404(self.get_queryset(request), pk=person_id)
+        if not self.has_change_permission(request, person):
+            raise PermissionDenied
+        if not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
+        return invitation_page.page(request, self, person)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Offer the invitation of those who have not come in."""
+        person = self.get_object(request, unquote(object_id))
+        invited = person is not None and invitations.is_invited(person)
+        answer: HttpResponse = super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "invited": invited}
+        )
+        return answer
+
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """People stay on record."""
         return False
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Save the person with the role."""
+        """Save the person with the role; a new one without a password, which nobody but he sets."""
+        if not change:
+            obj.set_unusable_password()
         super().save_model(request, obj, form, change)
         if "role" in form.cleaned_data:
             access.set_role(obj, Role(form.cleaned_data["role"]), all_clients=form.cleaned_data["all_clients"])
+
+    @display(  # type: ignore[untyped-decorator]  # unfold ships no types
+        description="state", label={"active": "success", "invited": "info", "inactive": "danger"}
+    )
+    def standing(self, user: User) -> str:
+        """Return whether the person works here, is asked in, or has left."""
+        if invitations.is_invited(user):
+            return "invited"
+        return "active" if user.is_active else "inactive"
 
     @admin.display(description="name")
     def name(self, user: User) -> str:

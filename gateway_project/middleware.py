@@ -58,6 +58,11 @@ def address_of(request: HttpRequest) -> str | None:
         return None
 
 
+def counted_address(request: HttpRequest) -> str:
+    """Return by which address tries are counted; those of which nobody knows the address are counted together."""
+    return address_of(request) or "0.0.0.0"  # noqa: S104 - nothing is bound
+
+
 def tell_the_time_where_the_reader_is(get_response: GetResponse) -> GetResponse:
     """Show times, and read those typed in, in the reader's zone: chosen, or told by the browser (time_zone.js)."""
 

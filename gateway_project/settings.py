@@ -103,6 +103,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True  # `make run` serves straight from the apps; only the image collects
 vars().update(env.email_url("EMAIL_URL", default="dummymail://"))  # smtp://user:password@host:587; unset: no mail
+EMAIL_TIMEOUT = 10  # seconds; a page waits for the mail server
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="gateway@localhost")
 
 # --- apps -----------------------------------------------------------------------------------------------------------
@@ -188,6 +189,15 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 
+# --- cache ----------------------------------------------------------------------------------------------------------
+
+# Of tries to sign in. Nothing is lost with it.
+CACHES = {
+    "default": {"BACKEND": "gateway_project.cache.SharedOrOwn", "LOCATION": REDIS_URL, "KEY_PREFIX": "gateway-web"}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+
 # --- sign-in --------------------------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = [
@@ -204,6 +214,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_RESET_TIMEOUT = 72 * 3600  # for how long an invitation, and a link of a forgotten password, works
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
@@ -218,6 +229,9 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # an operator vouches for it
 MFA_TOTP_ISSUER = "LLM gateway"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers allow http on localhost alone
+# gateway_project.guessing has these pages; both it and allauth count in the cache.
+ACCOUNT_RATE_LIMITS = {"login": None, "reset_password": None, "reauthenticate": None}
+RATELIMIT_IP_META_KEY = "gateway_project.middleware.counted_address"
 REQUIRE_SECOND_FACTOR = _boolean("REQUIRE_SECOND_FACTOR")  # nobody works here without one
 ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway, which puts the caller's address there
 
@@ -262,6 +276,12 @@ UNFOLD = {
 AUDITLOG_LOGENTRY_MODEL = "clients.AuditEntry"
 AUDITLOG_STORE_JSON_CHANGES = True
 AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # names outlive what they name
+
+REST_FRAMEWORK = {  # deny first: a view that says nothing lets nobody in
+    "DEFAULT_AUTHENTICATION_CLASSES": ["clients.rest.BearerToken"],
+    "DEFAULT_PERMISSION_CLASSES": ["clients.rest.HasScope"],
+    "EXCEPTION_HANDLER": "clients.rest.problem",
+}
 
 # --- data plane -----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Who may sign in: users that an operator made, with second factors. Nobody makes an account for himself."""
 
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.http import HttpRequest
@@ -13,6 +15,9 @@ class ClosedSignUp(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ship
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Return False: `/accounts/signup/` says that sign-up is closed."""
         return False
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Leave counting tries with a password to gateway_project.guessing."""
 
 
 class SecondFactors(DefaultMFAAdapter):  # type: ignore[misc]

@@ -42,7 +42,10 @@ def rate_to_million(rate: int) -> Decimal:
 
 def format_dollars(picodollars: int) -> str:
     """Return the exact USD as plain digits: no sign but a minus, no exponent, two decimals or as many as it takes."""
-    return f"{_unscaled(picodollars, -12, at_least=2):f}"
+    # by integers alone: a report prints millions of these
+    whole, part = divmod(abs(picodollars), PICO)
+    decimals = f"{part:012d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if picodollars < 0 else ''}{whole}.{decimals}"
 
 
 def _scaled(value: Decimal, factor: int, grain: str) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client as Browser
 from django.urls import reverse
@@ -12,6 +13,7 @@ from clients.access import Role, set_role
 from clients.models import Client
 from clients.onboarding import create_client
 from keys.lifecycle import issue
+from pricing.models import Provider
 from tests.clients.test_plans import make_plan
 
 pytestmark = pytest.mark.django_db
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.django_db
 def form(limits: list[tuple[str, str, str]], **changes: str) -> dict[str, Any]:
     data = {
         "name": "Acme",
+        "seen_version": str(Client.objects.values_list("version", flat=True).filter(name="Acme").first() or 0),
         "status": "active",
         "time_zone": "Asia/Kolkata",
         "cycle_start_day": "15",
@@ -74,6 +77,27 @@ def test_who_saves_second_is_told_and_keeps_what_was_entered(admin_client: Brows
     assert again.status_code == 302
     client.refresh_from_db()
     assert client.company == "Second"
+
+
+def test_a_page_that_does_not_tell_its_version_overwrites_nothing(admin_client: Browser) -> None:
+    client = create_client("Acme")
+    url = reverse("admin:clients_client_change", args=[client.pk])
+    unsaid = {name: value for name, value in form([], company="Forged").items() if name != "seen_version"}
+    answer = admin_client.post(url, unsaid)
+    assert "after you opened this page" in answer.content.decode()
+    client.refresh_from_db()
+    assert client.company == ""
+
+
+def test_nobody_pays_for_another_operators_client() -> None:
+    ann, bob = (User.objects.create_user(name) for name in ("ann", "bob"))
+    anns = Provider.objects.create(name="Ann's account", owner=ann, base_url="https://api.openai.com/v1")
+    client = create_client("Acme", owner=ann)
+    client.provider = anns
+    client.full_clean()
+    client.owner = bob
+    with pytest.raises(ValidationError, match="another operator's"):
+        client.full_clean()
 
 
 def test_a_reason_that_does_not_hold_is_said_at_the_reason(admin_client: Browser) -> None:

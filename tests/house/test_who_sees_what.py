@@ -67,6 +67,7 @@ OBJECT_PAGES = {
     "keys_apikey_revoke": ("keys_apikey", "change"),
     "keys_apikey_show_once": ("keys_apikey", "view"),
     "keys_apikey_withdraw": ("keys_apikey", "change"),
+    "auth_user_invitation": ("auth_user", "change"),
     "auth_user_password_change": ("auth_user", "change"),
     "clients_auditentry_export": ("clients_auditentry", "view"),
     "pricing_provider_connection": ("pricing_provider", "change"),
@@ -282,6 +283,7 @@ def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
         "cycle_start_day": 1,
         "markup_bp": "0",
         "owner": agency.other.pk,
+        "seen_version": client.version,
     }
     answer = browser.post(reverse("admin:clients_client_change", args=[client.pk]), sent | formsets)
     assert answer.status_code == 302

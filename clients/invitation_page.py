@@ -1,0 +1,91 @@
+"""The page that invites a person, for owners, and the page that the link leads to, for everybody who has it."""
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.forms import SetPasswordForm
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from clients import invitations
+from pricing.credentials import UnreadableCredential, decrypt, encrypt
+
+WAITING = "invitation_to_show"
+"""Session entry: the person's id, the link, encrypted, until when it works, and whether it was mailed."""
+
+
+def send(request: HttpRequest, person: User) -> HttpResponse:
+    """Invite the person, mail the link, and lead to the page that shows it once."""
+    page = HttpResponseRedirect(reverse("admin:auth_user_invitation", args=[person.pk]))
+    try:
+        token = invitations.invite(person)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
+    root = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+    link = root + reverse("invitation", args=[token])
+    mailed = invitations.mail(person, link, request.user if isinstance(request.user, User) else None)
+    until = (timezone.now() + invitations.LASTS).isoformat()
+    request.session[WAITING] = [person.pk, encrypt(link), until, mailed]
+    return page
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest, model_admin: Any, person: User) -> HttpResponse:
+    """Show the link that was just made, once; make a new one when asked to by a POST."""
+    if request.method == "POST":
+        return send(request, person)
+    link, until, mailed = None, None, False
+    pk, ciphertext, ends, was_mailed = request.session.get(WAITING, [None, "", "", False])
+    if pk == person.pk and request.method == "GET":
+        del request.session[WAITING]
+        try:
+            link, until, mailed = decrypt(ciphertext), datetime.fromisoformat(ends), was_mailed
+        except UnreadableCredential:
+            link = None
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "original": person,
+        "person": person,
+        "title": f"Invitation of {person.get_full_name() or person}",
+        "link": link,
+        "until": until,
+        "mailed": mailed,
+        "mails_are_sent": invitations.mails_are_sent(),
+        "invited": invitations.is_invited(person),
+    }
+    return TemplateResponse(request, "admin/auth/user/invitation.html", context)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_post_parameters("new_password1", "new_password2")
+def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
+    """Ask whoever has the link for a password; looking at the page, as mail scanners do, does not use it up."""
+    token = token[:200]
+    person = invitations.invited_by(token)
+    form = SetPasswordForm(person, request.POST or None) if person else None
+    if form is not None and request.method == "POST" and form.is_valid():
+        person = invitations.accept(token, form.cleaned_data["new_password1"])
+        if person is not None:
+            logout(request)  # of whoever shares the browser
+            messages.success(request, f"Your password is set. Sign in as {person.get_username()}.")
+            return HttpResponseRedirect(reverse("account_login"))
+    answer = TemplateResponse(
+        request, "account/invitation.html", {"form": form, "person": person}, status=200 if person else 404
+    )
+    answer["X-Robots-Tag"] = "noindex"
+    answer["Referrer-Policy"] = "no-referrer"
+    return answer
