@@ -1,8 +1,10 @@
 """Admin pages of clients: the list and what is done to many of them, the profile, status and plan of one."""
 
 import re
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
+from functools import reduce
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -22,6 +24,7 @@ from unfold.widgets import (
 )
 
 from clients.audit_admin import AuditEntryAdmin
+from clients.client_filters import SilentFilter, StatusFilter
 from clients.editing import claim
 from clients.exporting import export
 from clients.import_page import import_view
@@ -38,7 +41,8 @@ __all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those 
 Status = Client.Status
 VERBS = {Status.ACTIVE: "Activate", Status.SUSPENDED: "Suspend", Status.INACTIVE: "Archive"}
 MOST_AT_ONCE = 1_000
-"""Clients whose plan is changed in one go."""
+"""Clients that are suspended, or whose plan is changed, in one go."""
+_NAMED = 10  # of many clients, on a page that asks about them
 _ID = re.compile(r"[0-9]{1,18}")  # longer ones are no ids: no database holds them
 
 
@@ -121,55 +125,14 @@ class ReasonForm(forms.Form):
     )
 
 
+def _counted(clients: int) -> str:
+    return f"{clients:,} client{'s'[: clients != 1]}"
+
+
 def in_words(plan: Plan) -> str:
     """Return a plan with all that it gives: `Basic: 100 requests a day, markup 25 %`."""
     terms = [*(str(limit) for limit in plan.limits.all()), f"markup {format_markup(plan.markup_bp)} %"]
     return f"{plan}: {', '.join(terms)}"
-
-
-class StatusFilter(admin.SimpleListFilter):
-    """Archived clients are shown only to who asks for them."""
-
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
-        return [*Status.choices, ("all", "All, archived too")]
-
-    def choices(self, changelist: Any) -> Any:
-        """Name the default for what it is."""
-        given = list(super().choices(changelist))
-        given[0]["display"] = "Not archived"
-        return iter(given)
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
-        """Return the clients of that status."""
-        match self.value():
-            case None:
-                return queryset.exclude(status=Status.INACTIVE)
-            case "all":
-                return queryset
-            case status:
-                return queryset.filter(status=status)
-
-
-class SilentFilter(admin.SimpleListFilter):
-    """Clients that none of whose keys was used lately: a workflow that has broken, or a client that has left."""
-
-    title = "calls"
-    parameter_name = "silent"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices."""
-        return [("7", "Silent for 7 days"), ("30", "Silent for 30 days")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
-        """Return those without a call since then."""
-        if self.value() not in ("7", "30"):
-            return queryset
-        since = timezone.now() - timedelta(days=int(str(self.value())))
-        return queryset.exclude(keys__use__last_used_at__gte=since)
 
 
 @admin.register(Client)
@@ -178,15 +141,17 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     form = ClientForm
     inlines = [LimitInline]  # the keys app adds its own
-    list_display = (
+    list_display: tuple[Any, ...] = (
         *("name", "company", "status_shown", "plan_shown", "limits_shown"),
         *("charged", "last_call", "markup_shown", "owner"),
     )
-    list_filter = (StatusFilter, "plan", SilentFilter, "owner")
+    list_filter: tuple[Any, ...] = (StatusFilter, "plan", SilentFilter, "owner")
     list_select_related = ("owner", "plan")
     list_per_page = 50
     search_fields = ("name", "email", "company")
     actions = ("suspend", "activate", "choose_plan", "export_csv")
+    adds_to_list: ClassVar[list[Callable[[QuerySet[Client]], QuerySet[Client]]]] = []
+    """What apps that clients knows nothing of read for the columns that they add."""
     readonly_fields = ("created_at", "plan_shown")
     fieldsets = (
         ("Profile", {"fields": ("name", "email", "company", "phone", "owner", "notes", "created_at")}),
@@ -199,9 +164,10 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         """Fetch limits and plans of the whole page at once."""
         clients: QuerySet[Client] = super().get_queryset(request)
-        return clients.prefetch_related("limits", "plan__limits").annotate(
+        clients = clients.prefetch_related("limits", "plan__limits").annotate(
             charged=Sum("keys__use__charge"), last_call=Max("keys__use__last_used_at")
         )
+        return reduce(lambda so_far, add: add(so_far), self.adds_to_list, clients)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out deletion in bulk: Django would read all usage of the selected clients to list it."""
@@ -215,6 +181,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         return [
             path("import/", view(self.import_view), name="clients_client_import"),
             path("plan/", view(self.plan_view), name="clients_client_plan"),
+            path("suspend/", view(self.suspend_view), name="clients_client_suspend"),
             path("<int:client_id>/status/<str:status>/", view(self.status_view), name="clients_client_status"),
             *super().get_urls(),
         ]
@@ -264,12 +231,10 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     # --- what is done to many ---
 
-    @admin.action(description="Suspend", permissions=["change"])
-    def suspend(self, request: HttpRequest, queryset: ClientQuerySet) -> None:
-        """Refuse the calls of those that are active."""
-        chosen = list(queryset.filter(status=Status.ACTIVE))
-        count = Client.objects.filter(pk__in=[client.pk for client in chosen]).suspend()
-        messages.success(request, f"{count} client{'s'[: count != 1]} suspended. {Status.SUSPENDED.what_happens}")
+    @admin.action(description="Suspend…", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: ClientQuerySet) -> HttpResponse | None:
+        """Ask why."""
+        return self._go_on_with(request, queryset, "suspend")
 
     @admin.action(description="Activate", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: ClientQuerySet) -> None:
@@ -277,16 +242,12 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         chosen = list(queryset.exclude(status=Status.ACTIVE))
         for client in chosen:
             client.activate()
-        messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]} activated.")
+        messages.success(request, f"{_counted(len(chosen))} activated.")
 
     @admin.action(description="Change plan…", permissions=["change"])
     def choose_plan(self, request: HttpRequest, queryset: ClientQuerySet) -> HttpResponse | None:
         """Ask which."""
-        ids = list(queryset.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
-        if len(ids) > MOST_AT_ONCE:
-            messages.error(request, f"Choose {MOST_AT_ONCE:,} clients at most.")
-            return None
-        return HttpResponseRedirect(f"{reverse('admin:clients_client_plan')}?ids={','.join(map(str, ids))}")
+        return self._go_on_with(request, queryset, "plan")
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: ClientQuerySet) -> HttpResponse:
@@ -356,15 +317,32 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         }
         return self._page(request, "ask", context)
 
+    def suspend_view(self, request: HttpRequest) -> HttpResponse:
+        """Tell what will happen at once to one or many that are active, ask why, and do it."""
+        active = [client for client in self._chosen(request) if client.status == Status.ACTIVE]
+        back = reverse("admin:clients_client_changelist")
+        if not active:
+            messages.error(request, "None of these clients is active, so there is nothing to suspend.")
+            return HttpResponseRedirect(back)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            chosen = Client.objects.filter(pk__in=[client.pk for client in active])
+            messages.success(request, f"{_counted(chosen.suspend(form.cleaned_data['reason']))} suspended.")
+            return HttpResponseRedirect(back)
+        few = ", ".join(client.name for client in active[:_NAMED])
+        more = f" and {len(active) - _NAMED:,} more" if len(active) > _NAMED else ""
+        context = {
+            "title": f"Suspend {_counted(len(active))}",
+            "text": f"{few}{more}. {Status.SUSPENDED.what_happens}",
+            "button": "Suspend",
+            "form": form,
+            "back": back,
+        }
+        return self._page(request, "ask", context)
+
     def plan_view(self, request: HttpRequest) -> HttpResponse:
         """Give one or many clients a plan; what they had of their own is gone with it."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
-        ids = [int(part) for part in request.GET.get("ids", "").split(",") if _ID.fullmatch(part)]
-        shown = self.get_queryset(request).filter(pk__in=ids[:MOST_AT_ONCE])
-        chosen = [client for client in shown if self.has_change_permission(request, client)]
-        if not chosen:
-            raise Http404
+        chosen = self._chosen(request)
         form = PlanChoiceForm(
             request.POST if request.method == "POST" else None,
             initial={"plan": chosen[0].plan_id if len(chosen) == 1 else None},
@@ -376,7 +354,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         if form.is_valid():
             plan = form.cleaned_data["plan"]
             change_plan(Client.objects.filter(pk__in=[client.pk for client in chosen]), plan)
-            messages.success(request, f"{len(chosen)} client{'s'[: len(chosen) != 1]}: plan {plan or 'none'}.")
+            messages.success(request, f"{_counted(len(chosen))}: plan {plan or 'none'}.")
             return HttpResponseRedirect(back)
         whom = str(one) if one else f"{len(chosen)} clients"
         context = {
@@ -404,6 +382,25 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             return HttpResponseRedirect(reverse("admin:clients_client_change", args=[client.pk]))
         answer: HttpResponse = super().delete_view(request, object_id, extra_context)
         return answer
+
+    def _go_on_with(self, request: HttpRequest, queryset: ClientQuerySet, page: str) -> HttpResponse | None:
+        """Lead to the page that asks about the chosen ones."""
+        ids = list(queryset.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        if len(ids) > MOST_AT_ONCE:
+            messages.error(request, f"Choose {MOST_AT_ONCE:,} clients at most.")
+            return None
+        return HttpResponseRedirect(f"{reverse(f'admin:clients_client_{page}')}?ids={','.join(map(str, ids))}")
+
+    def _chosen(self, request: HttpRequest) -> list[Client]:
+        """Return the clients that such a page is about and its reader may change. Raises Http404 where none is."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        ids = [int(part) for part in request.GET.get("ids", "").split(",") if _ID.fullmatch(part)]
+        shown = self.get_queryset(request).filter(pk__in=ids[:MOST_AT_ONCE])
+        chosen = [client for client in shown if self.has_change_permission(request, client)]
+        if not chosen:
+            raise Http404
+        return chosen
 
     def _changeable(self, request: HttpRequest, client_id: int) -> Client:
         """Return the client. Raises Http404 where there is none for this reader, PermissionDenied to mere readers."""

@@ -1,7 +1,9 @@
 """Admin pages of keys: issue, regenerate, revoke."""
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from functools import reduce
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -15,84 +17,17 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import (
-    UnfoldAdminRadioSelectWidget,
-    UnfoldAdminSelect2MultipleWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextInputWidget,
-)
 
-from clients import access
 from clients.admin import ClientAdmin
 from clients.limit_forms import LimitForm, LimitInline
 from clients.models import Client
 from keys import handover, lifecycle
 from keys.handover_page import make_view
+from keys.key_forms import IssueForm, LimitsOfKeyFormSet, RegenerateForm, RevokeForm
 from keys.models import AllowedModel, APIKey, APIKeyQuerySet, KeyLimit
 from keys.show_once import keep_to_show, show_once
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
-from pricing.models import Model
 from pricing.money import format_dollars
-
-
-class IssueForm(forms.Form):
-    """What a new key is for, and how long it lasts; `user` chooses among the clients that he may change."""
-
-    client = forms.ModelChoiceField(Client.objects.none(), widget=UnfoldAdminSelectWidget)
-    name = forms.CharField(
-        max_length=200,
-        required=False,
-        widget=UnfoldAdminTextInputWidget,
-        help_text="What it is used for, such as the n8n instance that will hold it.",
-    )
-    models = forms.ModelMultipleChoiceField(
-        Model.objects.none(),
-        required=False,
-        label="Models",
-        widget=UnfoldAdminSelect2MultipleWidget,
-        help_text="The only ones that may be used with it. None chosen: all.",
-    )
-    expires_in = forms.CharField(
-        max_length=20,
-        required=False,
-        label="Lasts",
-        widget=UnfoldAdminTextInputWidget,
-        help_text="Such as 12h, 30d or 8w. Leave empty for ever.",
-    )
-
-    def __init__(self, *args: Any, user: access.Person, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        open_clients = Client.objects.exclude(status=Client.Status.INACTIVE)
-        self.fields["client"].queryset = access.visible(user, open_clients, "change")  # type: ignore[attr-defined]
-        models = access.visible(user, Model.objects.filter(enabled=True).order_by("name"))
-        self.fields["models"].queryset = models  # type: ignore[attr-defined]
-
-    def clean_expires_in(self) -> object:
-        """Return the time, or None for ever."""
-        text: str = self.cleaned_data["expires_in"]
-        return lifecycle.parse_duration(text) if text else None
-
-
-class RegenerateForm(forms.Form):
-    """How long the old key works on."""
-
-    grace = forms.TypedChoiceField(
-        label="The old key",
-        choices=[
-            ("0", "ends at once (choose this if it leaked)"),
-            ("1h", "works for 1 hour more"),
-            ("24h", "works for 24 hours more"),
-            ("7d", "works for 7 days more"),
-        ],
-        coerce=lifecycle.parse_duration,
-        widget=UnfoldAdminRadioSelectWidget,
-    )
-
-
-class RevokeForm(forms.Form):
-    """Why a key ends."""
-
-    reason = forms.CharField(max_length=200, required=False, widget=UnfoldAdminTextInputWidget)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -256,14 +191,16 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = IssueForm(_sent(request), initial={"client": request.GET.get("client")}, user=request.user)
-        if form.is_valid():
+        limits = LimitsOfKeyFormSet(_sent(request), prefix="limits")
+        if form.is_valid() & limits.is_valid():
+            own = [row.written for row in limits.forms if row.written]
             try:
-                key, plain = lifecycle.issue(**form.cleaned_data)
+                key, plain = lifecycle.issue(**form.cleaned_data, limits=own)
             except ValidationError as error:
                 form.add_error(None, " ".join(error.messages))
             else:
                 return keep_to_show(request, key, plain)
-        return self._ask(request, None, form, title="Issue a key", button="Issue")
+        return self._ask(request, None, form, title="Issue a key", button="Issue", limits=limits)
 
     def regenerate_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """Replace a key after a fresh sign-in, then show the new one once."""
@@ -344,7 +281,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             case state:
                 return f"{state}, never opened"
 
-    def _ask(self, request: HttpRequest, key: APIKey | None, form: forms.Form, **context: str) -> HttpResponse:
+    def _ask(self, request: HttpRequest, key: APIKey | None, form: forms.Form, **context: Any) -> HttpResponse:
         context_whole = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -362,7 +299,10 @@ class KeysOfClient(ShowsUse, TabularInline):  # type: ignore[misc]  # unfold shi
 
     model = APIKey
     verbose_name_plural = "keys"
-    fields = readonly_fields = ("key_shown", "state_shown", "expires_at", "last_used", "calls", "tokens", "charge")
+    fields: tuple[Any, ...] = ("key_shown", "state_shown", "expires_at", "last_used", "charge")
+    readonly_fields = fields
+    adds_to_list: ClassVar[list[Callable[[QuerySet[APIKey]], QuerySet[APIKey]]]] = []
+    """What apps that keys knows nothing of read for the columns that they add."""
     can_delete = False
     show_change_link = True
     extra = 0
@@ -370,7 +310,7 @@ class KeysOfClient(ShowsUse, TabularInline):  # type: ignore[misc]  # unfold shi
     def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
         """Fetch the use of all keys at once."""
         keys: QuerySet[APIKey] = super().get_queryset(request)
-        return keys.select_related("use")
+        return reduce(lambda so_far, add: add(so_far), self.adds_to_list, keys.select_related("use"))
 
     def has_add_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
         """Keys are issued on a page of their own."""

@@ -10,9 +10,20 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from clients.admin import ClientAdmin
 from clients.models import Client
+from keys.admin import KeysOfClient
 from keys.models import APIKey
 from pricing.money import format_dollars
+from usage.client_list import (
+    ErrorRateFilter,
+    LimitsFilter,
+    add_charged_this_month,
+    add_use_lately,
+    calls_lately,
+    charged_lately,
+    charged_this_month,
+)
 from usage.models import UsageRecord
 
 
@@ -195,3 +206,12 @@ def _milliseconds(us: int) -> str:
 
 def _count(tokens: int) -> SafeString:
     return format_html('<span class="count">{}</span>', f"{tokens:,}")
+
+
+# Here, since clients and keys know nothing of usage
+ClientAdmin.adds_to_list.append(add_charged_this_month)
+ClientAdmin.list_filter = (*ClientAdmin.list_filter, LimitsFilter, ErrorRateFilter)
+_ever = ClientAdmin.list_display.index("charged")
+ClientAdmin.list_display = (*ClientAdmin.list_display[:_ever], charged_this_month, *ClientAdmin.list_display[_ever:])
+KeysOfClient.adds_to_list.append(add_use_lately)
+KeysOfClient.fields = KeysOfClient.readonly_fields = (*KeysOfClient.fields, calls_lately, charged_lately)

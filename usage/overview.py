@@ -85,6 +85,11 @@ def charge_by_day(client: Client, today: date) -> list[tuple[date, int, int]]:
     return [(day, *by_day.get(number, (0, 0))) for number, day in enumerate(days)]
 
 
+def lately(records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+    """Return those of the last 30 days, today among them."""
+    return records.filter(admitted_at__gte=day_start(timezone.localdate() - timedelta(days=DAYS - 1)))
+
+
 def errors_by_kind(client: Client, since: datetime) -> list[ErrorKind]:
     """Return how a client's calls since then failed, the most frequent first."""
     rows = (
@@ -111,8 +116,8 @@ def by_client(records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord, tuple[Any
     return records.order_by().values_list(F("client_id") + Value(0))
 
 
-def failing_clients(records: QuerySet[UsageRecord], most: int) -> list[tuple[Client, int, int]]:
-    """Return the clients of whose calls in `records` more than a tenth failed: client, failed, all; the worst first.
+def failing(records: QuerySet[UsageRecord], percent: int) -> list[tuple[int, int, int]]:
+    """Return whose calls in `records` failed by more than so many percent: client id, failed, all; the worst first.
 
     Calls that we refused are none of these, and fewer than five say nothing.
     """
@@ -120,6 +125,11 @@ def failing_clients(records: QuerySet[UsageRecord], most: int) -> list[tuple[Cli
         failed=Count("pk", filter=~Q(outcome__in=[outcomes.OK, outcomes.CLIENT_GONE])), calls=Count("pk")
     )
     enough = rows.filter(failed__gt=0, calls__gte=_FEWEST_CALLS)
-    found = sorted((row for row in enough if row[1] * 10 > row[2]), key=lambda row: -row[1])[:most]
+    return sorted((row for row in enough if row[1] * 100 > row[2] * percent), key=lambda row: -row[1])
+
+
+def failing_clients(records: QuerySet[UsageRecord], most: int) -> list[tuple[Client, int, int]]:
+    """Return the clients of whose calls in `records` more than a tenth failed: client, failed, all; the worst first."""
+    found = failing(records, 10)[:most]
     clients = Client.objects.in_bulk([client_id for client_id, _, _ in found])
     return [(clients[client_id], failed, calls) for client_id, failed, calls in found if client_id in clients]

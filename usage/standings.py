@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 from django.conf import settings
@@ -12,17 +12,21 @@ from django.db.models import QuerySet
 
 from clients.limits import format_amount
 from clients.models import Client, Limit
+from keys.models import APIKey, KeyLimit
 from usage.lines import moment
 
 _SECONDS = 0.5  # a page must not hang because the gateway does
 _CLOSE_PERCENT = 80
 
 
+_Limit = TypeVar("_Limit", Limit, KeyLimit)
+
+
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Generic[_Limit]):
     """How one limit stands; amounts are in the metric's own unit."""
 
-    limit: Limit
+    limit: _Limit
     spent: int
     held: int
     resets_at: datetime | None
@@ -63,13 +67,19 @@ def gateway_url() -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}"
 
 
-def of_client(client: Client) -> list[Standing] | None:
+def of_client(client: Client) -> list[Standing[Limit]] | None:
     """Return how the limits of a client stand; None where the gateway does not answer."""
     told = _ask(f"client={client.pk}")
     return None if told is None else _read(told.get(str(client.pk), []), client.limits.all())
 
 
-def closest(clients: QuerySet[Client]) -> list[Standing] | None:
+def of_key(key: APIKey) -> list[Standing[KeyLimit]] | None:
+    """Return how a key's own limits stand; None where the gateway does not answer."""
+    told = _ask(f"key={key.pk}")
+    return None if told is None else _read(told.get(str(key.client_id), []), key.limits.all())
+
+
+def closest(clients: QuerySet[Client]) -> list[Standing[Limit]] | None:
     """Return the limits of `clients` that are used or reserved by 80 % and more, the fullest first.
 
     None where the gateway does not answer.
@@ -82,7 +92,16 @@ def closest(clients: QuerySet[Client]) -> list[Standing] | None:
     return sorted(_read(rows, limits), key=lambda one: -one.percent)
 
 
-def _read(rows: Iterable[Any], limits: Iterable[Limit]) -> list[Standing]:
+def clients_at(percent: int) -> set[int] | None:
+    """Return the ids of clients that have used or reserved so much of a limit of theirs.
+
+    None where the gateway does not answer.
+    """
+    told = _ask(f"percent={percent}")
+    return None if told is None else {int(client_id) for client_id in told}
+
+
+def _read(rows: Iterable[Any], limits: Iterable[_Limit]) -> list[Standing[_Limit]]:
     by_id = {limit.pk: limit for limit in limits}
     return [
         Standing(by_id[rule], spent, held, None if resets_at is None else moment(resets_at))

@@ -195,15 +195,36 @@ def test_archived_clients_leave_the_list_and_are_found_when_asked_for(admin_clie
     assert (names(), names(status="inactive"), names(status="all")) == ({"Acme"}, {"Gone"}, {"Acme", "Gone"})
 
 
-def test_many_are_suspended_and_given_a_plan_at_once(admin_client: Browser) -> None:
+def test_many_are_suspended_with_a_reason(admin_client: Browser) -> None:
+    first, second, untouched, before = (create_client(name) for name in ("First", "Second", "Untouched", "Before"))
+    before.suspend("unpaid")
+    chosen = [first.pk, second.pk, before.pk]
+    url = reverse("admin:clients_client_changelist")
+    asked = admin_client.post(url, {"action": "suspend", "_selected_action": chosen}, follow=True)
+    assert "Suspend 2 clients" in text(asked)
+    assert "First, Second" in text(asked)
+    assert "403 client_suspended" in text(asked)
+    page = asked.redirect_chain[-1][0]
+    refused = admin_client.post(page, {"reason": "x" * 201})
+    assert "reason" in refused.context["form"].errors
+    assert Client.objects.filter(status="suspended").count() == 1
+    done = admin_client.post(page, {"reason": "card refused"}, follow=True)
+    assert "2 clients suspended" in text(done)
+    told = dict(Client.objects.filter(status="suspended").values_list("name", "status_reason"))
+    assert told == {"First": "card refused", "Second": "card refused", "Before": "unpaid"}
+    untouched.refresh_from_db()
+    assert untouched.status == "active"
+    again = admin_client.post(page, {"reason": "twice"}, follow=True)
+    assert "nothing to suspend" in text(again)
+    first.refresh_from_db()
+    assert first.status_reason == "card refused"
+
+
+def test_many_are_given_a_plan_at_once(admin_client: Browser) -> None:
     plan = make_plan("Basic", "requests=100/day")
     clients = [create_client(f"Client {number}", ["requests=5/day"]) for number in range(3)]
     ids = [client.pk for client in clients[:2]]
     url = reverse("admin:clients_client_changelist")
-    assert "2 clients suspended" in text(
-        admin_client.post(url, {"action": "suspend", "_selected_action": ids}, follow=True)
-    )
-    assert Client.objects.filter(status="suspended").count() == 2
     asked = admin_client.post(url, {"action": "choose_plan", "_selected_action": ids}, follow=True)
     assert "Basic: 100 requests a day" in text(asked)
     assert "2 clients: plan Basic" in text(

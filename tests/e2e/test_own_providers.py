@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from clients.models import Client
 from tests.callers import Account, Reply
 from tests.e2e.conftest import House
 from tests.installation import until
@@ -15,7 +14,6 @@ from tests.stub.behaviour import Behaviour
 from tests.stub.provider import StubProvider
 
 RATES = {"input": 1_000_000, "output": 1_000_000}
-CLIENTS_HAVE_PROVIDERS = any(field.name == "provider" for field in Client._meta.get_fields())
 
 OPERATOR = """
 from django.contrib.auth import get_user_model
@@ -144,7 +142,6 @@ def test_an_account_of_one_client_serves_no_other(own: Own) -> None:
     assert own.goes_to(mine, "gpt-4o-mini") == "shared"
 
 
-@pytest.mark.skipif(not CLIENTS_HAVE_PROVIDERS, reason="clients cannot be given a provider yet")
 def test_a_client_with_an_account_of_its_own_uses_that_first(own: Own) -> None:
     own.give(billed_to_client=True, owner_id=None)
     holder, other = own.house.account(), own.house.account()
@@ -156,7 +153,6 @@ def test_a_client_with_an_account_of_its_own_uses_that_first(own: Own) -> None:
     assert own.goes_to(other, "gpt-4o-mini") == "shared"
 
 
-@pytest.mark.skipif(not CLIENTS_HAVE_PROVIDERS, reason="clients cannot be given a provider yet")
 def test_what_is_off_on_a_clients_own_account_is_not_paid_by_another(own: Own) -> None:
     own.give(billed_to_client=True)
     holder = own.house.account()

@@ -4,6 +4,7 @@ import asyncio
 
 from tests.callers import exchange
 from tests.e2e.conftest import House
+from tests.e2e.test_limits_of_a_key import second_key, served
 
 
 def test_the_back_office_is_told_what_is_used_and_nobody_else_is(house: House) -> None:
@@ -25,3 +26,15 @@ def test_the_back_office_is_told_what_is_used_and_nobody_else_is(house: House) -
         reply = asyncio.run(exchange(house.installation.port, request))
         assert reply.status in (404, 503)  # what the back office says, where there is one
         assert b"[" not in reply.body
+
+
+def test_the_back_office_is_told_how_a_keys_own_limits_stand(house: House) -> None:
+    production = house.account("requests=100/day")
+    staging = second_key(production, "requests=7/day")
+    assert served(staging, 2) == 2
+    assert served(production, 1) == 1
+    told = house.installation.python(
+        f"from keys.lifecycle import find; from usage.standings import of_key; "
+        f"result = [[[s.spent, s.words['left']] for s in of_key(find(key))] for key in {[staging.key, production.key]}]"
+    )
+    assert told == [[[2, "5 requests"]], []]

@@ -56,7 +56,8 @@ def test_a_stale_sign_in_revokes_a_key_that_leaked_all_the_same(admin_client: Br
 def test_a_new_key_waits_for_the_fresh_sign_in_and_is_then_shown(admin_client: Browser) -> None:
     with time_machine.travel(timezone.now() + LATE):
         client = create_client("Acme")
-        made = admin_client.post(reverse("admin:keys_apikey_add"), {"client": client.pk, "name": "", "expires_in": ""})
+        sent = {"client": client.pk, "name": "", "expires_in": "", "limits-TOTAL_FORMS": 0, "limits-INITIAL_FORMS": 0}
+        made = admin_client.post(reverse("admin:keys_apikey_add"), sent)
         asked = admin_client.get(made["location"])
         assert asked["location"].startswith(reverse("account_reauthenticate"))
         back = admin_client.post(asked["location"], {"password": PASSWORD})

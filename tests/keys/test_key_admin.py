@@ -20,6 +20,8 @@ from keys.lifecycle import find, issue, regenerate, revoke
 from keys.models import APIKey, KeyUse
 from pricing.models import Model, Provider
 
+NO_LIMITS = {"limits-TOTAL_FORMS": 0, "limits-INITIAL_FORMS": 0}
+
 
 @pytest.fixture
 def acme(db: None) -> Client:
@@ -37,7 +39,7 @@ def key_in(answer: HttpResponse) -> str:
 
 
 def test_a_new_key_is_shown_once(admin_client: Browser, acme: Client) -> None:
-    made = admin_client.post(page("add"), {"client": acme.pk, "name": "n8n", "expires_in": "30d"})
+    made = admin_client.post(page("add"), {"client": acme.pk, "name": "n8n", "expires_in": "30d", **NO_LIMITS})
     key = APIKey.objects.get()
     assert made.status_code == 302
     assert made.url == page("show_once", key)
@@ -60,7 +62,7 @@ def test_a_new_key_is_shown_once(admin_client: Browser, acme: Client) -> None:
 
 
 def test_another_session_is_never_shown_the_key(admin_client: Browser, admin_user: User, acme: Client) -> None:
-    made = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": ""})
+    made = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": "", **NO_LIMITS})
     other = Browser()
     other.force_login(admin_user)
     assert "shown again" in other.get(made.url).content.decode()
@@ -86,7 +88,7 @@ def errors_of(answer: HttpResponse) -> list[str]:
     ],
 )
 def test_wrong_input_makes_no_key(admin_client: Browser, acme: Client, wrong: dict[str, str]) -> None:
-    answer = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": "", **wrong})
+    answer = admin_client.post(page("add"), {"client": acme.pk, "name": "", "expires_in": "", **NO_LIMITS, **wrong})
     assert answer.status_code == 200
     assert all(error in answer.content.decode() for error in errors_of(answer))
     assert not APIKey.objects.exists()
@@ -177,9 +179,10 @@ def test_who_reads_only_has_no_keys(acme: Client, name: str, role: Role) -> None
 def test_keys_are_listed_with_their_use(admin_client: Browser, acme: Client) -> None:
     key, _ = issue(acme, "<b>n8n</b>")
     KeyUse.objects.create(key=key, calls=1234, tokens=5_000_000, charge=1_250_000_000_000, last_used_at=timezone.now())
-    for url in (page("changelist"), page("change", key), reverse("admin:clients_client_change", args=[acme.pk])):
+    of_client = reverse("admin:clients_client_change", args=[acme.pk])
+    for url in (page("changelist"), page("change", key), of_client):
         text = admin_client.get(url).content.decode()
-        for shown in ("1,234", "5,000,000", "1.25", "&lt;b&gt;n8n&lt;/b&gt;"):
+        for shown in ("1.25", "&lt;b&gt;n8n&lt;/b&gt;", *(() if url == of_client else ("1,234", "5,000,000"))):
             assert shown in text
         assert "<b>n8n</b>" not in text
     assert key.hint in admin_client.get(page("changelist") + "?state=working").content.decode()
@@ -235,3 +238,41 @@ def test_limits_and_models_are_set_on_the_page_of_a_key(admin_client: Browser, a
     assert refused.status_code == 200
     assert [str(limit) for limit in key.limits.all()] == ["3.00 USD a month"]
     assert 'value="sessions"' not in admin_client.get(page("change", key)).content.decode()
+
+
+def test_a_key_is_issued_with_models_and_limits_of_its_own(admin_client: Browser, acme: Client) -> None:
+    provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
+    mini = Model.objects.create(name="gpt-4o-mini", provider=provider)
+    asked = admin_client.get(page("add")).content.decode()
+    assert 'name="limits-0-amount"' in asked
+    assert 'value="sessions"' not in asked
+    sent = {"client": acme.pk, "name": "n8n", "expires_in": "", "models": [mini.pk]}
+    rows: tuple[dict[str, object], ...] = (
+        {"metric": "credits", "amount": "2.50", "cycle": "month"},
+        {"metric": "requests", "amount": "100", "cycle": "day"},
+        {"metric": "", "amount": "", "cycle": "month"},
+    )
+    assert admin_client.post(page("add"), {**sent, **formset("limits", *rows)}).status_code == 302
+    key = APIKey.objects.get()
+    assert [str(limit) for limit in key.limits.all()] == ["2.50 USD a month", "100 requests a day"]
+    assert list(key.models.all()) == [mini]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"metric": "credits", "amount": "2,50", "cycle": "month"}],
+        [{"metric": "requests", "amount": "none", "cycle": "day"}],
+        [{"metric": "", "amount": "5", "cycle": "day"}],
+        [{"metric": "sessions", "amount": "5", "cycle": "day"}],
+        [{"metric": "requests", "amount": "5", "cycle": "day"}, {"metric": "requests", "amount": "6", "cycle": "day"}],
+    ],
+)
+def test_a_limit_that_does_not_hold_makes_no_key(
+    admin_client: Browser, acme: Client, rows: list[dict[str, object]]
+) -> None:
+    sent = {"client": acme.pk, "name": "n8n", "expires_in": "", **formset("limits", *rows)}
+    answer = admin_client.post(page("add"), sent)
+    assert answer.status_code == 200
+    assert answer.context["form"].errors or any(answer.context["limits"].errors)
+    assert not APIKey.objects.exists()

@@ -17,6 +17,8 @@ from django.utils import timezone
 from clients.access import Role, set_role
 from clients.models import Client, Limit
 from clients.onboarding import create_client
+from keys.lifecycle import issue, revoke
+from keys.models import APIKey
 from usage import standings
 from usage.models import UsageRecord
 from usage.overview import by_client, day_before
@@ -175,3 +177,66 @@ def test_yesterday_ends_at_the_same_time_of_the_clock_also_where_clocks_change()
     with timezone.override("Europe/Berlin"):
         after_the_change = datetime(2026, 10, 25, 11, 0, tzinfo=UTC)  # 12:00 CET; summer time ended at 03:00
         assert day_before(after_the_change) == datetime(2026, 10, 24, 10, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def key_limits_told(monkeypatch: pytest.MonkeyPatch) -> Callable[[APIKey, Any], None]:
+    """What the gateway tells of a key's own limits: spent and held of each; None: it does not answer."""
+
+    def say(key: APIKey, told: tuple[int, int] | None) -> None:
+        def ask(query: str) -> Any:
+            if told is None or query != f"key={key.pk}":
+                return None if told is None else {}
+            return {str(key.client_id): [(limit.pk, limit.amount, *told, None) for limit in key.limits.all()]}
+
+        monkeypatch.setattr(standings, "_ask", ask)
+
+    return say
+
+
+def test_a_keys_page_shows_its_own_limits_and_its_month(admin_client: Browser, key_limits_told: Any) -> None:
+    acme = create_client("Acme", ["requests=1/day"])
+    key, _ = issue(acme, "n8n", limits=["credits=10/month"])
+    other, _ = issue(acme, "other")
+    month_ago = timezone.now() - timedelta(days=40)
+    UsageRecord.objects.bulk_create(
+        [
+            call(acme, key=key, charge=3 * 10**12),
+            call(acme, key=key, charge=50 * 10**12, admitted_at=month_ago),
+            call(acme, key=other, charge=10**12),
+            call(acme, key=key, outcome="refused", status=429),
+        ]
+    )
+    key_limits_told(key, (2_500_000_000_000, 500_000_000_000))
+    page = reverse("admin:keys_apikey_change", args=[key.pk])
+    shown = text(admin_client.get(page))
+    for words in ("2.50 USD", "0.50 USD", "7.00 USD", "3.00 USD charged, 1 calls; 1 refused, 0 failed"):
+        assert words in shown, words
+    key_limits_told(key, None)
+    assert "The gateway does not answer" in text(admin_client.get(page))
+    assert "None of its own" in text(admin_client.get(reverse("admin:keys_apikey_change", args=[other.pk])))
+    revoke(key)
+    assert "does not work any more" in text(admin_client.get(page))
+
+
+def test_a_clients_page_shows_what_each_key_did_in_30_days(admin_client: Browser, gateway_says: Any) -> None:
+    acme = create_client("Acme")
+    gateway_says({})
+    busy, idle = (issue(acme, name)[0] for name in ("busy", "idle"))
+    month_ago = timezone.now() - timedelta(days=40)
+    UsageRecord.objects.bulk_create(
+        [
+            *(call(acme, key=busy, charge=10**12) for _ in range(3)),
+            call(acme, key=busy, charge=10**12, admitted_at=month_ago),
+            call(acme, key=busy, outcome="refused", status=429),
+        ]
+    )
+    shown = admin_client.get(reverse("admin:clients_client_change", args=[acme.pk])).content.decode()
+    rows = {key.pk: row for key in (busy, idle) for row in shown.split("<tr") if page_of(key) in row}
+    assert ">3<" in rows[busy.pk].replace(" ", "").replace("\n", "")
+    assert "3.00" in rows[busy.pk]
+    assert "0.00" in rows[idle.pk]
+
+
+def page_of(key: APIKey) -> str:
+    return reverse("admin:keys_apikey_change", args=[key.pk])

@@ -15,7 +15,7 @@ from pricing.models import Model, Price
 from pricing.money import format_dollars
 from usage import overview
 from usage.models import UsageRecord
-from usage.standings import closest, of_client
+from usage.standings import closest, of_client, of_key
 
 register = template.Library()
 
@@ -101,6 +101,22 @@ def usage_of_client(context: dict[str, Any], client: Client) -> dict[str, Any]:
         ),
         "last_calls": overview.last_calls(client),
         "errors": overview.errors_by_kind(client, timezone.now() - timedelta(days=7)),
+    }
+
+
+@register.inclusion_tag("admin/usage/of_key.html")
+def usage_of_key(key: APIKey) -> dict[str, Any]:
+    """How a key's own limits stand, and what was done with it in 30 days."""
+    works = key.state(timezone.now()) in ("active", "replaced")
+    limited = key.limits.exists()
+    told = of_key(key) if works and limited else []
+    return {
+        "key": key,
+        "works": works,
+        "gateway_answers": told is not None,
+        "standings": told or [],
+        "limited": limited,
+        "month": overview.totals(overview.lately(UsageRecord.objects.filter(key=key))),
     }
 
 

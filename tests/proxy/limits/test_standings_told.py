@@ -58,6 +58,27 @@ async def test_one_client_is_told_of_alone_and_whole(limits: MemoryLimits, subje
     assert [row[:4] for row in rows] == [(20, 10, 1, 1), (21, 1_000, 1, 1)]
 
 
+async def test_a_keys_own_limits_are_told_alone_and_never_among_its_clients() -> None:
+    rules = (Rule(1, "requests", 10, "total"), Rule(1, "requests", 5, "total", 7), Rule(2, "requests", 4, "total", 8))
+    subject = Subject(3, rules, ZoneInfo("Europe/Berlin"), 1)
+    engine = MemoryLimits()
+    missing = engine.unloaded((subject,), NOW)
+    assert missing is not None
+    engine.load(Balances(), missing.until)
+    for call, key_id in (("a", 7), ("b", 7), ("c", 8)):
+        answer = await engine.reserve(call, subject, Demand(0, 0, False, None), NOW, key_id)
+        assert isinstance(answer, Reservation)
+
+    async def told(query: bytes) -> dict[str, list[tuple[int, int, int, int, int | None]]]:
+        return await standings_told(engine, (subject,), lambda: NOW, query)
+
+    assert await told(b"key=7") == {"3": [(1, 5, 0, 2, None)]}
+    assert await told(b"key=8") == {"3": [(2, 4, 0, 1, None)]}
+    assert await told(b"client=3") == {"3": [(1, 10, 0, 3, None)]}
+    for nobody in (b"key=0", b"key=9", b"key=", b"key=x"):
+        assert await told(nobody) == {}
+
+
 @pytest.mark.parametrize("query", [b"client=0", b"client=", b"client=-1", b"client=x", b"client=" + b"9" * 5_000])
 async def test_of_a_client_that_is_none_nothing_is_told(
     limits: MemoryLimits, subjects: tuple[Subject, ...], query: bytes
