@@ -69,6 +69,7 @@ RULES: Final[dict[str, Rule]] = {
     "clients.plan": Rule(ALL),
     "clients.planlimit": Rule(ALL),
     "clients.accesstoken": Rule(OWNERS),
+    "clients.agency": Rule(ALL),
     "clients.importdraft": Rule(frozenset(), frozenset()),
     "clients.membership": Rule(OWNERS),
     "clients.auditentry": Rule(OPERATORS, frozenset(), narrow=_entries),

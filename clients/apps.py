@@ -11,7 +11,7 @@ class ClientsConfig(AppConfig):
         from clients import sign_ins  # noqa: F401, PLC0415 - connects its receivers
         from clients.limits import format_amount  # noqa: PLC0415
         from clients.markup import format_markup  # noqa: PLC0415
-        from clients.models import AccessToken, Client, Limit, Membership, Plan, PlanLimit  # noqa: PLC0415
+        from clients.models import AccessToken, Agency, Client, Limit, Membership, Plan, PlanLimit  # noqa: PLC0415
         from pricing import audit  # noqa: PLC0415
 
         markup: dict[str, audit.Words] = {"markup_bp": lambda _, value: f"{format_markup(value)} %"}
@@ -21,6 +21,7 @@ class ClientsConfig(AppConfig):
         audit.track(Limit, part_of="client", left_out=("client",), words=amount)
         audit.track(Plan, words=markup)
         audit.track(PlanLimit, part_of="plan", words=amount)
+        audit.track(Agency)
         audit.track(User, hidden=("password",), left_out=("last_login",))
         audit.track(Membership, part_of="user")
         audit.track(AccessToken, part_of="user", left_out=("user", "digest", "last_used_at"))

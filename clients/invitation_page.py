@@ -18,6 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from clients import invitations
+from clients.agency import agency
 from pricing.credentials import UnreadableCredential, decrypt, encrypt
 
 WAITING = "invitation_to_show"
@@ -83,9 +84,8 @@ def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
             logout(request)  # of whoever shares the browser
             messages.success(request, f"Your password is set. Sign in as {person.get_username()}.")
             return HttpResponseRedirect(reverse("account_login"))
-    answer = TemplateResponse(
-        request, "account/invitation.html", {"form": form, "person": person}, status=200 if person else 404
-    )
+    context = {"form": form, "person": person, "agency": agency().name}
+    answer = TemplateResponse(request, "account/invitation.html", context, status=200 if person else 404)
     answer["X-Robots-Tag"] = "noindex"
     answer["Referrer-Policy"] = "no-referrer"
     return answer

@@ -18,6 +18,7 @@ from django.core.mail import send_mail
 from django.db import transaction
 from django.utils import timezone
 
+from clients.agency import agency
 from pricing.actors import acting, present
 from pricing.audit import log_event
 
@@ -95,10 +96,13 @@ def mail(user: User, link: str, by: User | None) -> bool:
     if not (mails_are_sent() and user.email):
         return False
     name, inviter = _plain(user.get_full_name()), _plain(by.get_full_name() or by.get_username()) if by else ""
+    agency_name = _plain(agency().name)
+    whose = f" of {agency_name}" if agency_name else ""
     hours = LASTS // timedelta(hours=1)
     text = (
         f"Hello{f' {name}' if name else ''},\n\n"
-        f"{inviter or 'An owner'} invites you to work in the LLM gateway's back office. Set your password here:\n\n"
+        f"{inviter or 'An owner'} invites you to work in the LLM gateway's back office{whose}. "
+        "Set your password here:\n\n"
         f"{link}\n\n"
         f"The link works once, until {timezone.now() + LASTS:%Y-%m-%d %H:%M} UTC ({hours} hours). Then sign in as "
         f"{user.get_username()}, or with this e-mail address. If you did not expect this mail, do nothing.\n"

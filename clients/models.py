@@ -8,21 +8,24 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
 from clients.access_tokens import AccessToken
+from clients.agency import Agency
 from clients.audit import AuditEntry
 from clients.limits import format_amount
+from clients.names import no_control_characters
 from pricing import audit
 from pricing.models import Provider
 
 # The entry is this app's, too
 __all__ = [
     "AccessToken",
+    "Agency",
     "AuditEntry",
     "Client",
     "ClientQuerySet",
@@ -31,14 +34,8 @@ __all__ = [
     "Membership",
     "Plan",
     "PlanLimit",
+    "no_control_characters",
 ]
-
-# Names go to terminals, logs, CSV and mail headers; the line and paragraph separators break lines there as well.
-no_control_characters = RegexValidator(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]",
-    "Control characters are not allowed.",
-    inverse_match=True,
-)
 
 
 def default_time_zone() -> str:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from allauth.mfa.utils import is_mfa_enabled
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
 from clients.access import time_zone_of
+from clients.agency import second_factor_is_required
 from pricing.actors import Actor, Door, acting
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -75,13 +75,13 @@ def tell_the_time_where_the_reader_is(get_response: GetResponse) -> GetResponse:
 
 
 def second_factor(get_response: GetResponse) -> GetResponse:
-    """With REQUIRE_SECOND_FACTOR lead everybody without one to the page that sets it up; no other is open to them."""
+    """Where one is required, lead everybody without one to the page that sets it up; no other is open to them."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if (
-            settings.REQUIRE_SECOND_FACTOR
-            and request.path.startswith("/admin/")
+            request.path.startswith("/admin/")
             and request.user.is_authenticated
+            and second_factor_is_required()
             and not is_mfa_enabled(request.user)
         ):
             messages.warning(request, "A second factor is required here. Set one up: an app, or a passkey.")

@@ -332,6 +332,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "gateway_project.tasks.tell_of_keys",
         "schedule": timedelta(minutes=1),
     },
+    "show that the worker lives": {
+        "task": "gateway_project.tasks.show_life",
+        "schedule": timedelta(seconds=30),
+        "options": {"expires": 30},
+    },
     "add new records to rollups": {
         "task": "gateway_project.tasks.roll_usage",
         "schedule": timedelta(seconds=5),

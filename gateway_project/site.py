@@ -60,11 +60,14 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the pages that belong to no one model; leave out Django's redirect to any object of any kind."""
         # Only here: these modules register their models with the site, which has to be made before.
+        from gateway_project.settings_page import settings_view, test_mail_view  # noqa: PLC0415
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
         from usage.test_call import test_call_view  # noqa: PLC0415
 
         own = [
             path("onboard/", self.admin_view(onboard_view), name="onboard"),
+            path("settings/", self.admin_view(settings_view), name="settings"),
+            path("settings/test-mail/", self.admin_view(test_mail_view), name="settings_test_mail"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
             path("test-call/", self.admin_view(test_call_view), name="test_call"),
         ]

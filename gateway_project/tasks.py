@@ -1,9 +1,11 @@
 """What the worker does by the clock; the clock is CELERY_BEAT_SCHEDULE."""
 
 from django.core.management import call_command
+from django.utils import timezone
 
 from gateway_project.celery import app
 from keys import handover, notices
+from usage import heartbeats
 from usage.rollups import roll_due
 
 ROLLING_SECONDS = 20  # then other tasks have their turn
@@ -27,3 +29,10 @@ def tell_of_keys() -> None:
 def roll_usage() -> None:
     """Add to rollups what ingest has recorded since."""
     roll_due(ROLLING_SECONDS)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def show_life() -> None:
+    """Say that the worker does what the clock asks for; forget hosts of which nobody has heard for days."""
+    heartbeats.beat(heartbeats.Heartbeat.Process.WORKER)
+    heartbeats.forget(timezone.now() - heartbeats.FORGOTTEN_AFTER)

@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from clients.agency import agency
 from keys import handover
 from keys.models import APIKey
 from keys.show_once import base_url, credential
@@ -57,6 +58,7 @@ def handover_view(request: HttpRequest, token: str) -> HttpResponse:
         "ready": ready and request.method != "POST",
         "plain": plain,
         "client": link.key.client if link is not None and (ready or plain) else None,
+        "agency": agency().name,
         "base_url": root,
         "credential": credential(plain, root) if plain else "",
     }

@@ -223,6 +223,13 @@ class Provider(models.Model):
         self.credential_encrypted = credentials.encrypt(plain) if plain else ""
         self.credential_hint = plain[-_HINT_LENGTH:] if len(plain) >= _SHORTEST_HINTED else ""
 
+    @property
+    def credential_shown(self) -> str:
+        """The last four characters of the key, as far as it is long enough to tell them."""
+        if not self.credential_encrypted:
+            return "none"
+        return f"…{self.credential_hint}" if self.credential_hint else "set"
+
     def credential(self) -> str:
         """Return the provider's API key, '' where there is none. Raises credentials.UnreadableCredential."""
         return credentials.decrypt(self.credential_encrypted) if self.credential_encrypted else ""

@@ -172,9 +172,7 @@ class ProviderAdmin(BaseAdmin):  # type: ignore[misc]  # unfold ships no types
     @admin.display(description="key")
     def credential_shown(self, provider: Provider) -> str:
         """Return the last four characters, as far as the key is long enough to tell them."""
-        if not provider.credential_encrypted:
-            return "none"
-        return f"…{provider.credential_hint}" if provider.credential_hint else "set"
+        return provider.credential_shown
 
     @admin.display(description="models", ordering="models_count")
     def models_count(self, provider: Any) -> int:

@@ -18,6 +18,7 @@ from django.db import DataError, Error, IntegrityError, connection, transaction
 
 from keys.models import APIKey, KeyUse
 from usage import due, outcomes, segments
+from usage.heartbeats import Heartbeat, Pulse
 from usage.journal import UNBORN_SUFFIX
 from usage.lines import BEGIN_PREFIX, BadLine, Begin, End, encode, interrupted, moment, parse
 from usage.models import UsageRecord
@@ -91,9 +92,11 @@ class Ingest:
     def run_forever(self, stop: threading.Event) -> None:
         """Drain until `stop` is set. While the database or the disk refuses, the journal grows and is tried again."""
         back_off = PAUSE_SECONDS
+        pulse = Pulse(Heartbeat.Process.INGEST)
         while not stop.is_set():
             try:
                 moved = self.run_once()
+                pulse.beat()
             except (Error, OSError) as error:
                 logger.warning("Usage stays in the journal, next attempt in %.1f s: %s", back_off, error)
                 connection.close()

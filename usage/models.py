@@ -10,6 +10,20 @@ from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
+from usage.heartbeats import Heartbeat
+
+__all__ = [
+    "ALL",
+    "HOUR",
+    "Heartbeat",
+    "RolledZone",
+    "RollupDue",
+    "RollupSums",
+    "TagRollup",
+    "UsageRecord",
+    "UsageRollup",
+    "UsageSeries",
+]
 
 _AMOUNTS = (
     "input_tokens",

@@ -43,6 +43,7 @@ PAGES = {
     "model": "/admin/pricing/model/{model}/change/",
     "price-new": "/admin/pricing/model/{model}/price/",
     "team": "/admin/auth/user/",
+    "settings": "/admin/settings/",
     "audit-log": "/admin/clients/auditentry/",
     "audit-entry": "/admin/clients/auditentry/{entry}/change/",
     "client-history": "/admin/clients/client/{client}/history/",

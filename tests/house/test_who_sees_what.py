@@ -89,6 +89,7 @@ POSTED = {
 SITE_PAGES = {
     "index",
     "search",
+    "settings",
     "time_zone",
     "jsi18n",
     "autocomplete",
@@ -97,7 +98,7 @@ SITE_PAGES = {
     "app_list",
 }
 SIGN_IN_PAGES = {"login", "logout"}
-TESTED_ALONE = {"test_call", "keys_apikey_handover"}
+TESTED_ALONE = {"test_call", "keys_apikey_handover", "settings_test_mail"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
 
 

@@ -1,0 +1,98 @@
+"""The settings page: how this installation does and is set up, for all who work here; what owners change of it."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
+
+from clients import access
+from clients.agency import Agency, agency, change_agency
+from clients.models import default_time_zone
+from gateway_project.health import processes, version
+from gateway_project.mail_test import send_test_mail, server
+from keys.show_once import base_url
+from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
+from pricing.models import Provider
+
+
+class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
+    """What owners change. What the environment demands already is not asked."""
+
+    class Meta:
+        model = Agency
+        fields = ("name", "second_factor_required")
+        widgets = {"name": UnfoldAdminTextInputWidget, "second_factor_required": UnfoldBooleanWidget}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if settings.REQUIRE_SECOND_FACTOR:
+            del self.fields["second_factor_required"]
+
+
+@never_cache
+def settings_view(request: HttpRequest) -> HttpResponse:
+    """Show the settings; take those of the agency from owners."""
+    may_change = access.may(request.user, "change", Agency)
+    form = AgencyForm(request.POST or None, instance=agency())
+    if request.method == "POST":
+        if not may_change:
+            raise PermissionDenied
+        if "second_factor_required" in form.changed_data and not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
+        if form.is_valid():
+            change_agency(**form.cleaned_data)
+            messages.success(request, "Saved.")
+            return HttpResponseRedirect(reverse("admin:settings"))
+    context = {
+        **admin.site.each_context(request),
+        "title": "Settings",
+        "form": form,
+        "may_change": may_change,
+        "agency": agency(),
+        "second_factor_by_environment": settings.REQUIRE_SECOND_FACTOR,
+        "processes": processes(timezone.now()),
+        "providers": _providers(request.user),
+        "mail_server": server(),
+        "mail_from": settings.DEFAULT_FROM_EMAIL,
+        "public_url": settings.PUBLIC_URL,
+        "base_url": base_url(request),
+        "time_zone": default_time_zone(),
+        "database": "SQLite" if settings.EMBEDDED else "PostgreSQL",
+        "shared_store": bool(settings.REDIS_URL),
+        "private_providers": settings.ALLOW_PRIVATE_PROVIDERS,
+        "largest_call_mib": settings.MAX_BODY_BYTES / 2**20,
+        "version": version(),
+    }
+    return TemplateResponse(request, "admin/settings.html", context)
+
+
+@require_POST
+def test_mail_view(request: HttpRequest) -> HttpResponse:
+    """Send a test mail to the owner who asks."""
+    if not access.may(request.user, "change", Agency) or not isinstance(request.user, User):
+        raise PermissionDenied
+    outcome = send_test_mail(request.user)
+    messages.add_message(request, messages.SUCCESS if outcome.ok else messages.ERROR, outcome.told)
+    return HttpResponseRedirect(reverse("admin:settings"))
+
+
+def _providers(reader: access.Person) -> list[dict[str, Any]]:
+    """Return the providers that serve everybody's clients, as far as the reader sees providers."""
+    shared: QuerySet[Provider] = Provider.objects.filter(
+        owner=None, billed_to_client=False, kind=Provider.Kind.OPENAI
+    ).order_by("pk")
+    counted = access.visible(reader, shared).annotate(
+        models_count=Count("models"), models_on=Count("models", filter=Q(models__enabled=True))
+    )
+    return [{"row": row, "may_change": access.may(reader, "change", row)} for row in counted]
