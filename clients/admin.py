@@ -68,7 +68,7 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         model = Client
         fields = (
             *("name", "email", "company", "phone", "owner", "provider"),
-            *("markup_bp", "time_zone", "cycle_start_day", "notes"),
+            *("markup_bp", "time_zone", "cycle_start_day", "brake_per_minute", "brake_action", "notes"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,6 +158,10 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         (
             "Terms",
             {"fields": ("plan_shown", "markup_bp", "time_zone", "cycle_start_day", "provider", "seen_version")},
+        ),
+        (
+            "Runaway brake",
+            {"fields": ("brake_per_minute", "brake_action")},
         ),
     )
 

@@ -26,6 +26,8 @@ def form(limits: list[tuple[str, str, str]], **changes: str) -> dict[str, Any]:
         "status": "active",
         "time_zone": "Asia/Kolkata",
         "cycle_start_day": "15",
+        "brake_action": "stop",
+        "brake_per_minute": "60",
         "markup_bp": "12.5",
         "limits-TOTAL_FORMS": str(len(limits)),
         "limits-INITIAL_FORMS": "0",
@@ -48,6 +50,7 @@ def test_limits_and_profile_are_edited_in_natural_units(admin_client: Browser) -
     assert answer.status_code == 302, answer.context["errors"]
     client.refresh_from_db()
     assert (client.markup_bp, client.time_zone, client.cycle_start_day) == (1250, "Asia/Kolkata", 15)
+    assert (client.brake_per_minute, client.brake_action) == (60, "stop")
     assert {(limit.metric, limit.amount, limit.cycle) for limit in client.limits.all()} == {
         ("credits", 25_500_000_000_000, "month"),
         ("requests", 100, "day"),

@@ -281,6 +281,7 @@ def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
         "status": "active",
         "time_zone": "UTC",
         "cycle_start_day": 1,
+        "brake_action": "slow",
         "markup_bp": "0",
         "owner": agency.other.pk,
         "seen_version": client.version,
