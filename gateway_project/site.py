@@ -61,11 +61,13 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
         """Add the pages that belong to no one model; leave out Django's redirect to any object of any kind."""
         # Only here: these modules register their models with the site, which has to be made before.
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
+        from usage.analytics_page import analytics_view  # noqa: PLC0415
         from usage.test_call import test_call_view  # noqa: PLC0415
 
         own = [
             path("onboard/", self.admin_view(onboard_view), name="onboard"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
+            path("analytics/", self.admin_view(analytics_view), name="analytics"),
             path("test-call/", self.admin_view(test_call_view), name="test_call"),
         ]
         return own + [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
