@@ -72,6 +72,11 @@ def time_zone_script(request: HttpRequest) -> str:
     return static("gateway_project/time_zone.js")
 
 
+def search_script(request: HttpRequest) -> str:
+    """Return where the script is that keeps keys out of the addresses of searches."""
+    return static("keys/search.js")
+
+
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Give pages outside the admin, the sign-in's and hand-over links, what its frame needs. A context processor."""
     return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/")) else {}
