@@ -51,6 +51,11 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     return [group for group in groups if group["items"]]
 
 
+def title_of(page: str) -> str | None:
+    """Return what the sidebar calls the page of that URL's name, None where it does not lead there."""
+    return next((entry.title for entries in SIDEBAR for entry in entries if entry.page == page), None)
+
+
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
     pages = [
@@ -65,6 +70,11 @@ def account(request: HttpRequest) -> list[dict[str, str]]:
 def favicon(request: HttpRequest) -> str:
     """Return where the picture for the browser's tab is."""
     return static("gateway_project/favicon.svg")
+
+
+def frame_style(request: HttpRequest) -> str:
+    """Return where the style sheet of every page is."""
+    return static("gateway_project/frame.css")
 
 
 def time_zone_script(request: HttpRequest) -> str:
