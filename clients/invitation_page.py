@@ -87,5 +87,4 @@ def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
         request, "account/invitation.html", {"form": form, "person": person}, status=200 if person else 404
     )
     answer["X-Robots-Tag"] = "noindex"
-    answer["Referrer-Policy"] = "no-referrer"
     return answer

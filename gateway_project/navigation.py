@@ -52,6 +52,11 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     return [group for group in groups if group["items"]]
 
 
+def title_of(page: str) -> str | None:
+    """Return what the sidebar calls the page of that URL's name, None where it does not lead there."""
+    return next((entry.title for entries in SIDEBAR for entry in entries if entry.page == page), None)
+
+
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
     pages = [
@@ -68,9 +73,19 @@ def favicon(request: HttpRequest) -> str:
     return static("gateway_project/favicon.svg")
 
 
+def frame_style(request: HttpRequest) -> str:
+    """Return where the style sheet of every page is."""
+    return static("gateway_project/frame.css")
+
+
 def time_zone_script(request: HttpRequest) -> str:
     """Return where the script is that tells the browser's time zone."""
     return static("gateway_project/time_zone.js")
+
+
+def search_script(request: HttpRequest) -> str:
+    """Return where the script is that keeps keys out of the addresses of searches."""
+    return static("keys/search.js")
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:

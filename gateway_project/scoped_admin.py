@@ -22,6 +22,7 @@ from django.template.response import TemplateResponse
 
 from clients import access
 from clients.audit import AuditEntry, entries_about
+from gateway_project.navigation import title_of
 
 ENTRIES_EACH = 50
 """On a page of an object's history."""
@@ -166,6 +167,13 @@ class ScopedAdmin(_Scoped):
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Do nothing."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Call the list what the sidebar calls it."""
+        name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_changelist"
+        title = title_of(name) or str(self.opts.verbose_name_plural).capitalize()
+        answer: HttpResponse = super().changelist_view(request, {"title": title, **(extra_context or {})})  # type: ignore[misc]
+        return answer
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -245,7 +245,8 @@ UNFOLD = {
     "SITE_HEADER": "LLM gateway",
     "SITE_SYMBOL": "hub",  # of Material Symbols, which unfold brings along
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.navigation.favicon"}],
-    "SCRIPTS": ["gateway_project.navigation.time_zone_script"],
+    "STYLES": ["gateway_project.navigation.frame_style"],
+    "SCRIPTS": ["gateway_project.navigation.time_zone_script", "gateway_project.navigation.search_script"],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

@@ -218,7 +218,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             else:
                 return keep_to_show(request, new, plain)
         text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
-        return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
+        return self._ask(request, key, form, title=f"Regenerate {key} of {key.client}", text=text, button="Regenerate")
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """End a key, without a fresh sign-in: one that leaked must be dead in seconds."""
@@ -235,7 +235,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
                 messages.success(request, f"{key} is revoked: it is refused everywhere within a second.")
                 return HttpResponseRedirect(_page("change", key))
         text = "Every call with it is refused within a second. This can not be undone."
-        return self._ask(request, key, form, title=f"Revoke {key}", text=text, button="Revoke")
+        return self._ask(request, key, form, title=f"Revoke {key} of {key.client}", text=text, button="Revoke")
 
     def show_once_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """Show the text of a new key to the session that made it, the first time it asks."""

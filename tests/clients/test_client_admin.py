@@ -326,3 +326,12 @@ def test_a_plan_can_be_taken_away_and_the_page_says_so(admin_client: Browser) ->
     client.refresh_from_db()
     assert client.plan is None
     assert client.limits.count() == 1
+
+
+def test_an_empty_row_of_limits_is_sent_empty(admin_client: Browser) -> None:
+    create_client("Acme", ["requests=100/day"])
+    page = admin_client.get(reverse("admin:clients_client_change", args=[Client.objects.get().pk]))
+    row = page.context["inline_admin_formsets"][0].formset.forms[-1]
+    assert [str(row[name]).count("selected") for name in ("metric", "cycle")] == [1, 1]
+    assert '<option value="" selected>' in str(row["metric"])
+    assert '<option value="" selected>' in str(row["cycle"])

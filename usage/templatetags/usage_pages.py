@@ -77,6 +77,7 @@ def usage_of_client(context: dict[str, Any], client: Client) -> dict[str, Any]:
     days = overview.charge_by_day(client, today)
     return {
         "client": client,
+        "perms": context["perms"],
         "request": context["request"],
         "gateway_answers": told is not None,
         "standings": foreseen(told or [], client),
