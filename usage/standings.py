@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from clients.limits import format_amount
 from clients.models import Client, Limit
 from keys.models import APIKey, KeyLimit
+from pricing.money import format_sum
 from usage.lines import moment
 
 _SECONDS = 0.5  # a page must not hang because the gateway does
@@ -52,6 +53,8 @@ class Standing(Generic[_Limit]):
         """The amounts with their units: used, reserved, left, limit."""
         left = max(0, self.limit.amount - self.spent - self.held)
         amounts = {"used": self.spent, "reserved": self.held, "left": left, "limit": self.limit.amount}
+        if self.limit.metric == Limit.Metric.CREDITS:
+            return {name: f"{format_sum(amount)} USD" for name, amount in amounts.items()}
         return {name: format_amount(self.limit.metric, amount) for name, amount in amounts.items()}
 
     @property

@@ -12,7 +12,7 @@ from clients import access
 from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price
-from pricing.money import format_dollars
+from pricing.money import format_dollars, format_sum
 from usage import overview
 from usage.models import UsageRecord
 from usage.standings import closest, of_client, of_key
@@ -32,10 +32,7 @@ def usd(picodollars: int) -> str:
 @register.filter
 def usd_short(picodollars: int) -> str:
     """Return picodollars as USD to the cent, below a cent to the millionth: a sum for the eye."""
-    if 0 < picodollars < 10**6:
-        return "< 0.000001"
-    whole, rest = divmod(picodollars, 10**12)
-    return f"{whole:,}.{rest // 10**10:02}" if picodollars >= 10**10 or not rest else f"0.{rest // 10**6:06}"
+    return format_sum(picodollars)
 
 
 @register.filter
