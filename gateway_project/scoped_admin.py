@@ -283,7 +283,7 @@ def _needing(row: Model) -> str:
         for relation in row._meta.get_fields(include_hidden=True)
         if isinstance(relation, ForeignObjectRel) and relation.on_delete is PROTECT
     ]
-    for relation in sorted(relations, key=lambda one: (not one.field.db_index, not one.hidden)):
+    for relation in sorted(relations, key=lambda one: (not getattr(one.field, "db_index", False), not one.hidden)):
         rows = relation.related_model._base_manager.filter(**{relation.field.name: row})
         if rows.exists():
             return str(relation.related_model._meta.verbose_name_plural)
