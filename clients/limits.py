@@ -7,7 +7,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 
 from clients.cycles import CYCLES
-from pricing.money import format_dollars, from_dollars, short_dollars
+from pricing.money import format_dollars, format_sum, from_dollars
 
 METRICS: Final = ("requests", "tokens", "credits", "sessions")
 LARGEST: Final = 2**63 - 1
@@ -63,7 +63,7 @@ def format_amount(metric: str, amount: int) -> str:
 
 def short_amount(metric: str, amount: int) -> str:
     """Return an amount with its unit, for the eye: USD to the cent."""
-    return f"{short_dollars(amount)} USD" if metric == "credits" else _counted(metric, amount)
+    return f"{format_sum(amount)} USD" if metric == "credits" else _counted(metric, amount)
 
 
 def _counted(metric: str, amount: int) -> str:

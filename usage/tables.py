@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from pricing.money import format_dollars, short_dollars
+from pricing.money import format_dollars, format_sum
 from usage import outcomes
 from usage.dashboard import METRICS, Answer, Asked, Figures, next_by, top
 from usage.periods import Period
@@ -90,7 +90,7 @@ def address(asked: Asked, by: str | None = None, **changed: Any) -> str:
 def money(picodollars: int) -> Cell:
     """Return a cell of USD."""
     sign = "-" if picodollars < 0 else ""
-    return Cell(sign + short_dollars(abs(picodollars)), Decimal(format_dollars(picodollars)))
+    return Cell(sign + format_sum(abs(picodollars)), Decimal(format_dollars(picodollars)))
 
 
 def count(number: int) -> Cell:

@@ -12,7 +12,7 @@ from clients import access
 from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price
-from pricing.money import format_dollars, short_dollars
+from pricing.money import format_dollars, format_sum
 from usage import overview
 from usage.models import UsageRecord
 from usage.standings import closest, foreseen, of_client, of_key
@@ -31,8 +31,8 @@ def usd(picodollars: int) -> str:
 
 @register.filter
 def usd_short(picodollars: int) -> str:
-    """Return picodollars as USD, a sum for the eye."""
-    return short_dollars(picodollars)
+    """Return picodollars as USD to the cent, below a cent to the millionth: a sum for the eye."""
+    return format_sum(picodollars)
 
 
 @register.filter
