@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -34,7 +34,6 @@ from clients.models import Client, ClientQuerySet, Plan, default_time_zone, no_c
 from clients.plan_admin import PlanAdmin
 from clients.plans import behind, change_plan, deviates, deviations, recognise_plan
 from clients.team_admin import TeamAdmin
-from pricing.money import format_dollars
 
 __all__ = ["AuditEntryAdmin", "ClientAdmin", "PlanAdmin", "TeamAdmin"]  # those of Django's discovery
 
@@ -68,7 +67,7 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         model = Client
         fields = (
             *("name", "email", "company", "phone", "owner", "provider"),
-            *("markup_bp", "time_zone", "cycle_start_day", "notes"),
+            *("markup_bp", "time_zone", "cycle_start_day", "brake_per_minute", "brake_action", "notes"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -142,8 +141,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     form = ClientForm
     inlines = [LimitInline]  # the keys app adds its own
     list_display: tuple[Any, ...] = (
-        *("name", "company", "status_shown", "plan_shown", "limits_shown"),
-        *("charged", "last_call", "markup_shown", "owner"),
+        *("name", "company", "status_shown", "plan_shown", "limits_shown", "last_call", "owner"),
     )
     list_filter: tuple[Any, ...] = (StatusFilter, "plan", SilentFilter, "owner")
     list_select_related = ("owner", "plan")
@@ -159,14 +157,16 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             "Terms",
             {"fields": ("plan_shown", "markup_bp", "time_zone", "cycle_start_day", "provider", "seen_version")},
         ),
+        (
+            "Runaway brake",
+            {"fields": ("brake_per_minute", "brake_action")},
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         """Fetch limits and plans of the whole page at once."""
         clients: QuerySet[Client] = super().get_queryset(request)
-        clients = clients.prefetch_related("limits", "plan__limits").annotate(
-            charged=Sum("keys__use__charge"), last_call=Max("keys__use__last_used_at")
-        )
+        clients = clients.prefetch_related("limits", "plan__limits").annotate(last_call=Max("keys__use__last_used_at"))
         return reduce(lambda so_far, add: add(so_far), self.adds_to_list, clients)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -213,21 +213,11 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         """Return all limits in words."""
         return ", ".join(str(limit) for limit in client.limits.all()) or "none"
 
-    @admin.display(description="charged ever (USD)", ordering="charged", empty_value="0.00")
-    def charged(self, client: Any) -> str | None:
-        """Return what all its keys were charged."""
-        return format_dollars(client.charged) if client.charged else None
-
     @admin.display(description="last call", ordering="last_call", empty_value="never")
     def last_call(self, client: Any) -> datetime | None:
         """Return when it called last, to the minute."""
         moment: datetime | None = client.last_call
         return moment
-
-    @admin.display(description="markup", ordering="markup_bp")
-    def markup_shown(self, client: Client) -> str:
-        """Return percent."""
-        return f"{format_markup(client.markup_bp)} %"
 
     # --- what is done to many ---
 
@@ -281,6 +271,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             others = [status for status in Status if status != client.status]
             extra["status_acts"] = [(status.value, VERBS[status]) for status in others]
             extra["what_happens"] = Status(client.status).what_happens
+            extra["show_delete"] = not client.has_history()  # else it is archived
         answer: HttpResponse = super().change_view(request, object_id, form_url, extra)
         return answer
 

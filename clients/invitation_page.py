@@ -87,5 +87,4 @@ def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
     context = {"form": form, "person": person, "agency": agency().name}
     answer = TemplateResponse(request, "account/invitation.html", context, status=200 if person else 404)
     answer["X-Robots-Tag"] = "noindex"
-    answer["Referrer-Policy"] = "no-referrer"
     return answer

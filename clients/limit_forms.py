@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
@@ -50,6 +51,11 @@ class LimitInline(TabularInline):  # type: ignore[misc]  # unfold ships no types
     fields = ("metric", "amount", "cycle", "meaning")
     readonly_fields = ("meaning",)
     extra = 1
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer nothing as the first choice: unfold leaves it out, and a row that was left alone would be a limit."""
+        kwargs["choices"] = db_field.get_choices(include_blank=True, blank_choice=[("", "–")])
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
     @admin.display(description="that is")
     def meaning(self, limit: LimitFields) -> str:

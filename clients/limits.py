@@ -7,7 +7,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 
 from clients.cycles import CYCLES
-from pricing.money import format_dollars, from_dollars
+from pricing.money import format_dollars, format_sum, from_dollars
 
 METRICS: Final = ("requests", "tokens", "credits", "sessions")
 LARGEST: Final = 2**63 - 1
@@ -58,8 +58,15 @@ def parse_amount(metric: str, text: str) -> int:
 
 def format_amount(metric: str, amount: int) -> str:
     """Return an amount with its unit: `25.50 USD`, `1,000 tokens`, `100 requests`, `30 WhatsApp sessions`."""
-    if metric == "credits":
-        return f"{format_dollars(amount)} USD"
+    return f"{format_dollars(amount)} USD" if metric == "credits" else _counted(metric, amount)
+
+
+def short_amount(metric: str, amount: int) -> str:
+    """Return an amount with its unit, for the eye: USD to the cent."""
+    return f"{format_sum(amount)} USD" if metric == "credits" else _counted(metric, amount)
+
+
+def _counted(metric: str, amount: int) -> str:
     noun = "WhatsApp sessions" if metric == "sessions" else metric
     return f"{amount:,} {noun.removesuffix('s') if amount == 1 else noun}"
 

@@ -58,6 +58,7 @@ def check_time_zone(name: str) -> None:
 
 MARKUP_RANGE = (-10_000, 1_000_000)
 """Basis points: from all of the provider's cost given away to a hundred times on top of it."""
+BRAKE_MOST = 100_000  # calls a minute
 
 
 class LimitFields(models.Model):
@@ -187,6 +188,12 @@ class Client(models.Model):
             """What comes of it at once, told before somebody decides."""
             return _WHAT_HAPPENS[self.value]
 
+    class Brake(models.TextChoices):
+        """What becomes of a workflow or session above its rate."""
+
+        SLOW = "slow", "slow it down to that rate"
+        STOP = "stop", "stop it until it was quiet for 5 minutes"
+
     name = models.CharField(max_length=200, unique=True, validators=[no_control_characters])
     email = models.EmailField(blank=True)
     company = models.CharField(max_length=200, blank=True, validators=[no_control_characters])
@@ -223,6 +230,14 @@ class Client(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(31)],
         help_text="Of months (31: the last day); of weeks, 1 is Monday, 8 again.",
     )
+    brake_per_minute = models.PositiveIntegerField(
+        "runaway brake",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(BRAKE_MOST)],
+        help_text="A workflow, or a WhatsApp user, with more calls a minute is taken for a loop. Blank: off.",
+    )
+    brake_action = models.CharField("above it", max_length=4, choices=Brake, default=Brake.SLOW)
     notes = models.TextField(blank=True, max_length=10_000)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     changed_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -254,6 +269,12 @@ class Client(models.Model):
                 condition=models.Q(cycle_start_day__gte=1, cycle_start_day__lte=31), name="client_start_day_in_month"
             ),
             models.CheckConstraint(condition=~models.Q(time_zone=""), name="client_time_zone_given"),
+            models.CheckConstraint(
+                condition=models.Q(brake_per_minute=None)
+                | models.Q(brake_per_minute__gte=1, brake_per_minute__lte=BRAKE_MOST),
+                name="client_brake_in_range",
+            ),
+            models.CheckConstraint(condition=models.Q(brake_action__in=["slow", "stop"]), name="client_brake_known"),
         ]
 
     def __str__(self) -> str:

@@ -58,6 +58,29 @@ def limits_of(plan: Plan | None, deviations: Iterable[str]) -> list[Limit]:
     return [Limit(metric=metric, cycle=cycle, amount=amount) for (metric, cycle), amount in amounts.items()]
 
 
+def set_limits(client: Client, limits: Iterable[str]) -> None:
+    """Give `client` these limits (`requests=100/day`, …) and no others, wholly or not at all.
+
+    A limit of a metric and cycle that was there before stays the same row with another amount: what was used of it
+    still counts. Raises ValidationError as `limits_of` does.
+    """
+    wanted = {(limit.metric, limit.cycle): limit for limit in limits_of(None, limits)}
+    with transaction.atomic():
+        Client.objects.select_for_update().get(pk=client.pk)
+        for limit in client.limits.all():
+            new = wanted.pop((limit.metric, limit.cycle), None)
+            if new is None:
+                limit.delete()
+            elif new.amount != limit.amount:
+                limit.amount = new.amount
+                limit.full_clean()
+                limit.save()
+        for limit in wanted.values():
+            limit.client = client
+            limit.full_clean()
+            limit.save()
+
+
 def onboard(
     token: UUID, name: str, limits: Iterable[str] = (), plan: Plan | None = None, **profile: Any
 ) -> tuple[Client, bool]:

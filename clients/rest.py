@@ -1,11 +1,11 @@
-"""What all of the REST API shares: the token that signs in, its scopes, pages, and problem details (RFC 9457)."""
+"""What settings name of the REST API: the token that signs in, its scopes, and problem details (RFC 9457)."""
 
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
+from django_ratelimit.core import get_usage
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,6 +14,10 @@ from clients.access import role_of
 from clients.access_tokens import AccessToken, find
 
 PROBLEM = "application/problem+json"
+WRONG_TOKENS: Final = "20/m"
+"""From one address; then further wrong ones are told to wait, and right ones are let in all the same."""
+CALLS: Final = "600/m"
+"""With one token."""
 
 
 class BearerToken(BaseAuthentication):
@@ -26,13 +30,22 @@ class BearerToken(BaseAuthentication):
             return None
         token = find(text.decode("latin-1").strip()) if kind.lower() == b"bearer" else None
         if token is None or role_of(token.user) is None:
+            _slow_down(request, "wrong tokens", "ip", WRONG_TOKENS)
             raise exceptions.AuthenticationFailed("This token is unknown, expired or revoked. Make a new one.")
+        _slow_down(request, "calls", lambda *_: str(token.pk), CALLS)
         request._request.user = token.user  # the audit log names him
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:
         """Return what a 401 asks for."""
         return "Bearer"
+
+
+def _slow_down(request: Request, group: str, key: Any, rate: str) -> None:
+    """Count a call. Raises Throttled beyond the rate."""
+    usage = get_usage(request._request, group=f"api {group}", key=key, rate=rate, increment=True)
+    if usage and usage["should_limit"]:
+        raise exceptions.Throttled(max(1, usage["time_left"]))
 
 
 class HasScope(BasePermission):
@@ -46,14 +59,6 @@ class HasScope(BasePermission):
         if not request.auth.allows(scope):
             raise exceptions.PermissionDenied(f"This token does not have the scope {scope}.")
         return True
-
-
-class Pages(PageNumberPagination):
-    """50 rows a page, or up to 200 with `page_size`."""
-
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
 
 
 def problem(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -20,6 +20,7 @@ class Entry(NamedTuple):
 SIDEBAR: Final = [
     [
         Entry("Home", "home", "admin:index"),
+        Entry("Analytics", "monitoring", "admin:analytics", "usage.view_usagerecord"),
         Entry("Clients", "groups", "admin:clients_client_changelist", "clients.view_client"),
         Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
         Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),
@@ -51,6 +52,11 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     return [group for group in groups if group["items"]]
 
 
+def title_of(page: str) -> str | None:
+    """Return what the sidebar calls the page of that URL's name, None where it does not lead there."""
+    return next((entry.title for entries in SIDEBAR for entry in entries if entry.page == page), None)
+
+
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
     pages = [
@@ -67,9 +73,19 @@ def favicon(request: HttpRequest) -> str:
     return static("gateway_project/favicon.svg")
 
 
+def frame_style(request: HttpRequest) -> str:
+    """Return where the style sheet of every page is."""
+    return static("gateway_project/frame.css")
+
+
 def time_zone_script(request: HttpRequest) -> str:
     """Return where the script is that tells the browser's time zone."""
     return static("gateway_project/time_zone.js")
+
+
+def search_script(request: HttpRequest) -> str:
+    """Return where the script is that keeps keys out of the addresses of searches."""
+    return static("keys/search.js")
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:

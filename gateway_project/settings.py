@@ -126,6 +126,9 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "pricing",
     "clients",
     "keys",
@@ -242,7 +245,8 @@ UNFOLD = {
     "SITE_HEADER": "LLM gateway",
     "SITE_SYMBOL": "hub",  # of Material Symbols, which unfold brings along
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.navigation.favicon"}],
-    "SCRIPTS": ["gateway_project.navigation.time_zone_script"],
+    "STYLES": ["gateway_project.navigation.frame_style"],
+    "SCRIPTS": ["gateway_project.navigation.time_zone_script", "gateway_project.navigation.search_script"],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
@@ -281,6 +285,16 @@ REST_FRAMEWORK = {  # deny first: a view that says nothing lets nobody in
     "DEFAULT_AUTHENTICATION_CLASSES": ["clients.rest.BearerToken"],
     "DEFAULT_PERMISSION_CLASSES": ["clients.rest.HasScope"],
     "EXCEPTION_HANDLER": "clients.rest.problem",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "LLM gateway",
+    "DESCRIPTION": "For your own automation: clients, keys, limits, prices and usage. Sign in with a token of yours, "
+    "`Authorization: Bearer llm_api_…`; it does at most what your role may, narrowed to its scopes.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # --- data plane -----------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
         # Only here: these modules register their models with the site, which has to be made before.
         from gateway_project.settings_page import settings_view, test_mail_view  # noqa: PLC0415
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
+        from usage.analytics_page import analytics_view  # noqa: PLC0415
         from usage.test_call import test_call_view  # noqa: PLC0415
 
         own = [
@@ -69,6 +70,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
             path("settings/", self.admin_view(settings_view), name="settings"),
             path("settings/test-mail/", self.admin_view(test_mail_view), name="settings_test_mail"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
+            path("analytics/", self.admin_view(analytics_view), name="analytics"),
             path("test-call/", self.admin_view(test_call_view), name="test_call"),
         ]
         return own + [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]

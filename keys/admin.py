@@ -27,7 +27,7 @@ from keys.key_forms import IssueForm, LimitsOfKeyFormSet, RegenerateForm, Revoke
 from keys.models import AllowedModel, APIKey, APIKeyQuerySet, KeyLimit
 from keys.show_once import keep_to_show, show_once
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
-from pricing.money import format_dollars
+from pricing.money import format_sum
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -40,7 +40,8 @@ class StateFilter(admin.SimpleListFilter):
         """Return the choices."""
         return [
             ("working", "Working"),
-            ("expiring", "Expiring within 14 days"),
+            ("7", "Expiring within 7 days"),
+            ("30", "Expiring within 30 days"),
             ("expired", "Expired"),
             ("revoked", "Revoked"),
         ]
@@ -51,12 +52,36 @@ class StateFilter(admin.SimpleListFilter):
         match self.value():
             case "working":
                 return keys.working()
-            case "expiring":
-                return keys.expiring(timedelta(days=14))
+            case "7" | "30" as days:
+                return keys.expiring(timedelta(days=int(days)))
             case "expired":
                 return keys.expired()
             case "revoked":
                 return keys.revoked()
+            case _:
+                return keys
+
+
+class UseFilter(admin.SimpleListFilter):
+    """Keys that nobody uses: handed over and forgotten, or replaced by another."""
+
+    title = "use"
+    parameter_name = "used"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [("never", "Never used"), ("30", "Not used for 30 days"), ("7", "Used within 7 days")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[APIKey]:
+        """Return those."""
+        keys: APIKeyQuerySet = queryset
+        match self.value():
+            case "never":
+                return keys.filter(use__last_used_at=None)
+            case "30":
+                return keys.exclude(use__last_used_at__gte=timezone.now() - timedelta(days=30))
+            case "7":
+                return keys.filter(use__last_used_at__gte=timezone.now() - timedelta(days=7))
             case _:
                 return keys
 
@@ -120,8 +145,8 @@ class ShowsUse:
 
     @admin.display(description="charged (USD)", ordering="use__charge")
     def charge(self, key: APIKey) -> str:
-        """Return all that was charged ever, exactly."""
-        return format_dollars(key.use.charge if hasattr(key, "use") else 0)
+        """Return all that was charged ever."""
+        return format_sum(key.use.charge if hasattr(key, "use") else 0)
 
 
 @admin.register(APIKey)
@@ -129,7 +154,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
     """Keys. Only the name can be edited; all else happens through the buttons. Keys are never deleted."""
 
     list_display = ("__str__", "client", "state_shown", "expires_at", "last_used", "calls", "tokens", "charge")
-    list_filter = (StateFilter, "client")
+    list_filter = (StateFilter, UseFilter, "client")
     list_select_related = ("client", "use")
     search_fields = ("name", "hint", "client__name")
     fields = (
@@ -218,7 +243,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
             else:
                 return keep_to_show(request, new, plain)
         text = "A new key is made for the same client. Whoever uses the old one needs the new one before it ends."
-        return self._ask(request, key, form, title=f"Regenerate {key}", text=text, button="Regenerate")
+        return self._ask(request, key, form, title=f"Regenerate {key} of {key.client}", text=text, button="Regenerate")
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """End a key, without a fresh sign-in: one that leaked must be dead in seconds."""
@@ -235,7 +260,7 @@ class APIKeyAdmin(ShowsUse, ModelAdmin):  # type: ignore[misc]  # unfold ships n
                 messages.success(request, f"{key} is revoked: it is refused everywhere within a second.")
                 return HttpResponseRedirect(_page("change", key))
         text = "Every call with it is refused within a second. This can not be undone."
-        return self._ask(request, key, form, title=f"Revoke {key}", text=text, button="Revoke")
+        return self._ask(request, key, form, title=f"Revoke {key} of {key.client}", text=text, button="Revoke")
 
     def show_once_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """Show the text of a new key to the session that made it, the first time it asks."""

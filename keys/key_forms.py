@@ -5,8 +5,8 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminRadioSelectWidget,
-    UnfoldAdminSelect2MultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
 )
@@ -33,7 +33,7 @@ class IssueForm(forms.Form):
         Model.objects.none(),
         required=False,
         label="Models",
-        widget=UnfoldAdminSelect2MultipleWidget,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="The only ones that may be used with it. None chosen: all.",
     )
     expires_in = forms.CharField(

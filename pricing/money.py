@@ -48,6 +48,14 @@ def format_dollars(picodollars: int) -> str:
     return f"{'-' if picodollars < 0 else ''}{whole}.{decimals}"
 
 
+def format_sum(picodollars: int) -> str:
+    """Return USD for the eye, thousands apart: to the cent, below a cent to the millionth. Exports are exact."""
+    if 0 < picodollars < 10**6:
+        return "< 0.000001"
+    whole, rest = divmod(picodollars, PICO)
+    return f"{whole:,}.{rest // 10**10:02}" if picodollars >= 10**10 or not rest else f"0.{rest // 10**6:06}"
+
+
 def _scaled(value: Decimal, factor: int, grain: str) -> int:
     if not isinstance(value, Decimal):
         raise TypeError(f"Money is given as Decimal, not as {type(value).__name__}.")

@@ -22,6 +22,7 @@ from keys.models import AllowedModel, APIKey, KeyLimit
 from pricing.credentials import UnreadableCredential
 from pricing.models import SHARED, ConfigVersion, Model, Price, Provider
 from pricing.quotes import RateCard, microseconds, schedule
+from proxy.brake import BrakeRule
 from proxy.errors import AuthUnavailable, ModelNotFound
 from proxy.limits.rules import Rule, Subject
 from proxy.request import Endpoint
@@ -43,6 +44,7 @@ class ClientGrant:
     status: str
     markup_bp: int
     subject: Subject
+    brake: BrakeRule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,9 +385,16 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
             status=client.status,
             markup_bp=client.markup_bp,
             subject=Subject(client.id, tuple(rules.get(client.id, ())), _zone(client), client.cycle_start_day),
+            brake=_brake(client),
         )
         for client in clients
     }
+
+
+def _brake(client: Client) -> BrakeRule | None:
+    if client.brake_per_minute is None:
+        return None
+    return BrakeRule(client.brake_per_minute, client.brake_action == Client.Brake.STOP)
 
 
 def _zone(client: Client) -> ZoneInfo:

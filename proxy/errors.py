@@ -146,6 +146,12 @@ class RateLimited(GatewayError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class RunawayBrake(GatewayError):
+    """429: one workflow or session calls like a loop; the client's others are served."""
+
+    status, type, code = 429, "rate_limit_error", "runaway_brake"
+
+
 class QuotaExceeded(GatewayError):
     """429 that does not pass before the cycle ends or the operator raises the limit."""
 

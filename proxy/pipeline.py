@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pricing.quotes import Usage
 from proxy.admission import Admission, session_digest
+from proxy.brake import Brake
 from proxy.directory import Directory, Grant, Route, allowed
 from proxy.errors import (
     GatewayError,
@@ -34,6 +35,7 @@ from proxy.forward import (
     read_body,
 )
 from proxy.limits.memory import MemoryLimits
+from proxy.limits.reservation import Reservation
 from proxy.request import CallRequest, Endpoint, read_call
 from proxy.sse import EventStream, error_event
 from proxy.tokens import RelayedText, count_answer, own_usage, rough_input
@@ -64,6 +66,7 @@ class Pipeline:
         self._clock = clock
         self._directory = directory
         self._admission = admission
+        self._brake = Brake()
         self._limits = limits
         self._journal = journal
         self._forwarder = forwarder
@@ -115,7 +118,11 @@ class Pipeline:
             call = read_call(endpoint, exchange.request.body, exchange.request.header(b"x-gateway-tags"))
             session = session_digest(grant.client.id, call.tags.session)
             route = allowed(grant, self._directory.route(call.model, grant.client.id))
-            outcome = await self._admission.reserve(call_id, grant, call, route, session)
+            outcome: tuple[Reservation, Usage] | GatewayError | None = None
+            if grant.client.brake is not None:
+                outcome = self._brake.check(grant.client.brake, grant.client.id, session, call.tags.workflow, at)
+            if outcome is None:
+                outcome = await self._admission.reserve(call_id, grant, call, route, session)
             if isinstance(outcome, GatewayError):
                 self.refuse(endpoint, grant, origin, call_id, at, outcome, call=call, route=route, session=session)
                 return outcome

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -32,8 +34,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     """Calls, the newest first."""
 
     list_display = (
-        "request_id",
-        "admitted_at",
+        "moment",
         "client_name",
         "key_hint",
         "model_asked",
@@ -125,6 +126,11 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
             return queryset.none(), False
         return queryset.filter(pk=request_id), False
 
+    @admin.display(description="admitted at", ordering="admitted_at")
+    def moment(self, record: UsageRecord) -> str:
+        """To the second."""
+        return date_format(timezone.localtime(record.admitted_at), "j M Y, H:i:s T")
+
     @admin.display(description="client", ordering="client_id")
     def client_name(self, record: UsageRecord) -> str:
         """The client's name, or its number where it is gone."""
@@ -211,7 +217,7 @@ def _count(tokens: int) -> SafeString:
 # Here, since clients and keys know nothing of usage
 ClientAdmin.adds_to_list.append(add_charged_this_month)
 ClientAdmin.list_filter = (*ClientAdmin.list_filter, LimitsFilter, ErrorRateFilter)
-_ever = ClientAdmin.list_display.index("charged")
-ClientAdmin.list_display = (*ClientAdmin.list_display[:_ever], charged_this_month, *ClientAdmin.list_display[_ever:])
+_at = ClientAdmin.list_display.index("last_call")
+ClientAdmin.list_display = (*ClientAdmin.list_display[:_at], charged_this_month, *ClientAdmin.list_display[_at:])
 KeysOfClient.adds_to_list.append(add_use_lately)
 KeysOfClient.fields = KeysOfClient.readonly_fields = (*KeysOfClient.fields, calls_lately, charged_lately)

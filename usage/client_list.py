@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clients.models import Client
 from keys.models import APIKey
-from pricing.money import format_dollars
+from pricing.money import format_sum
 from usage import outcomes, standings
 from usage.models import UsageRecord
 from usage.overview import day_start, failing, lately
@@ -62,7 +62,7 @@ class ErrorRateFilter(admin.SimpleListFilter):
 @admin.display(description="charged this month (USD)", ordering="charged_this_month", empty_value="0.00")
 def charged_this_month(client: Any) -> str | None:
     """Return what was charged since the month began where the reader is."""
-    return format_dollars(client.charged_this_month) if client.charged_this_month else None
+    return format_sum(client.charged_this_month) if client.charged_this_month else None
 
 
 def add_charged_this_month(clients: QuerySet[Client]) -> QuerySet[Client]:
@@ -83,7 +83,7 @@ def calls_lately(key: Any) -> str:
 @admin.display(description="charged in 30 days (USD)")
 def charged_lately(key: Any) -> str:
     """Return what was charged for them."""
-    return format_dollars(key.charged_lately or 0)
+    return format_sum(key.charged_lately or 0)
 
 
 def add_use_lately(keys: QuerySet[APIKey]) -> QuerySet[APIKey]:

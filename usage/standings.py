@@ -1,18 +1,20 @@
-"""How limits stand at this moment, as the gateway knows it: used, reserved, left, and when they reset."""
+"""How limits stand at this moment, as the gateway knows it: used, reserved, left, when they reset; and the forecast."""
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import httpx
 from django.conf import settings
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from clients.limits import format_amount
+from clients.limits import short_amount
 from clients.models import Client, Limit
 from keys.models import APIKey, KeyLimit
+from usage.forecast import FORESEEN, Forecast, paces
 from usage.lines import moment
 
 _SECONDS = 0.5  # a page must not hang because the gateway does
@@ -30,6 +32,8 @@ class Standing(Generic[_Limit]):
     spent: int
     held: int
     resets_at: datetime | None
+    forecast: Forecast | None = None
+    """Of cycles of a day and longer, where it was asked for and there is enough to tell."""
 
     @property
     def percent(self) -> int:
@@ -49,10 +53,17 @@ class Standing(Generic[_Limit]):
 
     @property
     def words(self) -> dict[str, str]:
-        """The amounts with their units: used, reserved, left, limit."""
+        """The amounts with their units, for the eye: used, reserved, left, limit."""
         left = max(0, self.limit.amount - self.spent - self.held)
         amounts = {"used": self.spent, "reserved": self.held, "left": left, "limit": self.limit.amount}
-        return {name: format_amount(self.limit.metric, amount) for name, amount in amounts.items()}
+        return {name: short_amount(self.limit.metric, amount) for name, amount in amounts.items()}
+
+    @property
+    def percent_at_reset(self) -> int | None:
+        """What will likely be used when it resets, of the whole; None where nothing foretells it."""
+        if self.forecast is None or self.forecast.at_reset is None:
+            return None
+        return 100 if self.limit.amount == 0 else self.forecast.at_reset * 100 // self.limit.amount
 
     @property
     def bar(self) -> dict[str, int]:
@@ -77,6 +88,24 @@ def of_key(key: APIKey) -> list[Standing[KeyLimit]] | None:
     """Return how a key's own limits stand; None where the gateway does not answer."""
     told = _ask(f"key={key.pk}")
     return None if told is None else _read(told.get(str(key.client_id), []), key.limits.all())
+
+
+def foreseen(standings: list[Standing[_Limit]], of: Client | APIKey) -> list[Standing[_Limit]]:
+    """Return the standings of a client, or of a key, each with its forecast."""
+    metrics = {one.limit.metric for one in standings if one.limit.cycle in FORESEEN}
+    if not metrics:
+        return standings
+    now = timezone.now()
+    by_metric = paces(of, metrics, now)
+    return [
+        replace(
+            one,
+            forecast=by_metric[one.limit.metric].forecast(one.limit.amount, one.spent + one.held, now, one.resets_at),
+        )
+        if one.limit.cycle in FORESEEN
+        else one
+        for one in standings
+    ]
 
 
 def closest(clients: QuerySet[Client]) -> list[Standing[Limit]] | None:

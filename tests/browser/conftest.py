@@ -1,9 +1,12 @@
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from django.contrib.auth import get_user_model
 from pytest_django.live_server_helper import LiveServer
@@ -11,6 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from tests.browser.operator import PASSWORD, Operator
+from tests.installation import ROOT, Installation, until
 
 FLAGS = (
     "--headless=new",
@@ -56,3 +60,46 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 def operator(browser: webdriver.Chrome, live_server: LiveServer) -> Operator:
     get_user_model().objects.create_superuser("admin", "admin@example.com", PASSWORD)
     return Operator(browser, live_server.url)
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A whole installation, as `make run` starts it, with an owner `admin` and a plan; a module's tests share it."""
+    with Installation(tmp_path_factory.mktemp("office") / "data") as house:
+        make_owner(house)
+        house.python(
+            "from clients.models import Plan; plan = Plan.objects.create(name='Basic', markup_bp=2500)\n"
+            "plan.limits.create(metric='requests', amount=100, cycle='day')"
+        )
+        with started(house):
+            yield house
+
+
+def make_owner(house: Installation) -> None:
+    """Somebody who may sign in as `admin`."""
+    house.python(
+        "from django.contrib.auth import get_user_model\n"
+        f"get_user_model().objects.create_superuser('admin', 'admin@example.com', {PASSWORD!r})"
+    )
+
+
+@contextmanager
+def started(house: Installation) -> Iterator[None]:
+    """All processes of an installation, under their supervisor."""
+    with (house.data_dir / "start.log").open("ab") as output:
+        whole = subprocess.Popen(
+            [sys.executable, "manage.py", "start"], cwd=ROOT, env=house.env, stdout=output, stderr=output
+        )
+    try:
+        until(lambda: _answers(f"{house.url}/readyz") and _answers(f"{house.url}/accounts/login/"), 60, "ready")
+        yield
+    finally:
+        whole.terminate()
+        whole.wait(90)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -26,6 +26,8 @@ def form(limits: list[tuple[str, str, str]], **changes: str) -> dict[str, Any]:
         "status": "active",
         "time_zone": "Asia/Kolkata",
         "cycle_start_day": "15",
+        "brake_action": "stop",
+        "brake_per_minute": "60",
         "markup_bp": "12.5",
         "limits-TOTAL_FORMS": str(len(limits)),
         "limits-INITIAL_FORMS": "0",
@@ -48,6 +50,7 @@ def test_limits_and_profile_are_edited_in_natural_units(admin_client: Browser) -
     assert answer.status_code == 302, answer.context["errors"]
     client.refresh_from_db()
     assert (client.markup_bp, client.time_zone, client.cycle_start_day) == (1250, "Asia/Kolkata", 15)
+    assert (client.brake_per_minute, client.brake_action) == (60, "stop")
     assert {(limit.metric, limit.amount, limit.cycle) for limit in client.limits.all()} == {
         ("credits", 25_500_000_000_000, "month"),
         ("requests", 100, "day"),
@@ -58,7 +61,6 @@ def test_limits_and_profile_are_edited_in_natural_units(admin_client: Browser) -
     assert 'value="12.5"' in page
     listed = admin_client.get(reverse("admin:clients_client_changelist")).content.decode()
     assert "100 requests a day" in listed
-    assert "12.5 %" in listed
 
 
 def test_who_saves_second_is_told_and_keeps_what_was_entered(admin_client: Browser) -> None:
@@ -323,3 +325,12 @@ def test_a_plan_can_be_taken_away_and_the_page_says_so(admin_client: Browser) ->
     client.refresh_from_db()
     assert client.plan is None
     assert client.limits.count() == 1
+
+
+def test_an_empty_row_of_limits_is_sent_empty(admin_client: Browser) -> None:
+    create_client("Acme", ["requests=100/day"])
+    page = admin_client.get(reverse("admin:clients_client_change", args=[Client.objects.get().pk]))
+    row = page.context["inline_admin_formsets"][0].formset.forms[-1]
+    assert [str(row[name]).count("selected") for name in ("metric", "cycle")] == [1, 1]
+    assert '<option value="" selected>' in str(row["metric"])
+    assert '<option value="" selected>' in str(row["cycle"])

@@ -59,6 +59,7 @@ KINDS = {
 # Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
+    "analytics": ("usage_usagerecord", "view"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
     "clients_client_suspend": ("clients_client", "change"),
@@ -282,6 +283,7 @@ def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
         "status": "active",
         "time_zone": "UTC",
         "cycle_start_day": 1,
+        "brake_action": "slow",
         "markup_bp": "0",
         "owner": agency.other.pk,
         "seen_version": client.version,

@@ -190,6 +190,26 @@ def test_keys_are_listed_with_their_use(admin_client: Browser, acme: Client) -> 
         assert key.hint not in admin_client.get(page("changelist") + f"?state={state}").content.decode()
 
 
+def test_keys_that_end_soon_or_are_not_used_are_found(admin_client: Browser, acme: Client) -> None:
+    now = timezone.now()
+    lasts = {"in 3 days": timedelta(days=3), "in 20 days": timedelta(days=20), "in 40 days": timedelta(days=40)}
+    keys = {name: issue(acme, name, time)[0] for name, time in lasts.items()}
+    revoke(issue(acme, "revoked", timedelta(days=3))[0])
+    KeyUse.objects.create(key=keys["in 20 days"], calls=1, last_used_at=now - timedelta(days=2))
+    KeyUse.objects.create(key=keys["in 40 days"], calls=1, last_used_at=now - timedelta(days=31))
+    found = {
+        "state=7": {"in 3 days"},
+        "state=30": {"in 3 days", "in 20 days"},
+        "state=working&used=never": {"in 3 days"},
+        "state=working&used=30": {"in 3 days", "in 40 days"},
+        "used=7": {"in 20 days"},
+        "state=revoked": {"revoked"},
+    }
+    for query, names in found.items():
+        listed = admin_client.get(f"{page('changelist')}?{query}").context["cl"].result_list
+        assert {key.name for key in listed} == names, query
+
+
 def test_only_the_name_of_a_key_can_be_edited(admin_client: Browser, acme: Client) -> None:
     key, _ = issue(acme)
     before = APIKey.objects.values().get()

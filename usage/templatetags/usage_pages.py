@@ -12,10 +12,10 @@ from clients import access
 from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price
-from pricing.money import format_dollars
+from pricing.money import format_dollars, format_sum
 from usage import overview
 from usage.models import UsageRecord
-from usage.standings import closest, of_client, of_key
+from usage.standings import closest, foreseen, of_client, of_key
 
 register = template.Library()
 
@@ -32,10 +32,7 @@ def usd(picodollars: int) -> str:
 @register.filter
 def usd_short(picodollars: int) -> str:
     """Return picodollars as USD to the cent, below a cent to the millionth: a sum for the eye."""
-    if 0 < picodollars < 10**6:
-        return "< 0.000001"
-    whole, rest = divmod(picodollars, 10**12)
-    return f"{whole:,}.{rest // 10**10:02}" if picodollars >= 10**10 or not rest else f"0.{rest // 10**6:06}"
+    return format_sum(picodollars)
 
 
 @register.filter
@@ -80,9 +77,10 @@ def usage_of_client(context: dict[str, Any], client: Client) -> dict[str, Any]:
     days = overview.charge_by_day(client, today)
     return {
         "client": client,
+        "perms": context["perms"],
         "request": context["request"],
         "gateway_answers": told is not None,
-        "standings": told or [],
+        "standings": foreseen(told or [], client),
         "limited": client.limits.exists(),
         "today": overview.totals(UsageRecord.objects.filter(client=client, admitted_at__gte=overview.day_start(today))),
         "charge": sum(charged for _, _, charged in days),
@@ -114,7 +112,7 @@ def usage_of_key(key: APIKey) -> dict[str, Any]:
         "key": key,
         "works": works,
         "gateway_answers": told is not None,
-        "standings": told or [],
+        "standings": foreseen(told or [], key),
         "limited": limited,
         "month": overview.totals(overview.lately(UsageRecord.objects.filter(key=key))),
     }

@@ -1,0 +1,215 @@
+"""Every page of the back office with 1,000 clients: answered within 300 ms, and with as many queries as for ten.
+
+Pages come from the URL conf, so that a new one is measured too. PAGES_RECORDS=1000000 fills in as many calls.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client as Browser
+from django.test.utils import CaptureQueriesContext
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+
+from clients.access import Role, set_role
+from clients.models import AuditEntry, Client, Limit, Plan
+from keys.models import APIKey, KeyUse
+from keys.tokens import digest, generate, hint
+from pricing.models import Model, Provider
+from pricing.price_list import Step, new_price
+from tests.conftest import sign_in_freshly
+from tests.house.test_who_sees_what import NAMES, POSTED, SIGN_IN_PAGES, TESTED_ALONE, address, kind_of
+from tests.usage.test_pages import call
+from usage import standings
+from usage.models import UsageRecord
+
+pytestmark = pytest.mark.django_db
+
+RECORDS = int(os.environ.get("PAGES_RECORDS", "100000"))
+FEW, MANY = 10, 1_000
+MOST_SECONDS = 0.3
+GROWS_BY_NATURE = {"clients_auditentry_export"}  # a file of all rows, streamed
+ELSEWHERE = ("/admin/analytics/", "/admin/costs/", "/admin/settings/")  # pages with measurements of their own
+DAYS = 60
+MORE = {
+    "clients by charge": "/admin/clients/client/?o=-6",
+    "clients, searched": "/admin/clients/client/?q=client",
+    "clients over a limit": "/admin/clients/client/?limits=100",
+    "clients at 80 %": "/admin/clients/client/?limits=80",
+    "clients that fail": "/admin/clients/client/?failed=5",
+    "clients that are silent": "/admin/clients/client/?silent=7",
+    "clients, last page": "/admin/clients/client/?p=2",
+    "keys that were never used": "/admin/keys/apikey/?used=never",
+    "keys, searched": "/admin/keys/apikey/?q=llm_gw_",
+    "keys that end": "/admin/keys/apikey/?state=30",
+    "usage of a client": "/admin/usage/usagerecord/?client__id__exact={client}",
+    "usage that failed": "/admin/usage/usagerecord/?outcome__exact=upstream_error",
+    "usage of a model": "/admin/usage/usagerecord/?model__id__exact={model}",
+    "usage of today": "/admin/usage/usagerecord/?admitted_at__gte={today}",
+    "usage by its id": "/admin/usage/usagerecord/?q={record}",
+    "usage, tenth page": "/admin/usage/usagerecord/?p=10",
+    "search by name": "/admin/search/?extended=1&s=client",
+    "search by hint": "/admin/search/?extended=1&s=llm_gw_",
+    "plan for all": "/admin/clients/client/plan/?ids={ids}",
+    "suspend all": "/admin/clients/client/suspend/?ids={ids}",
+}
+"""Lists narrowed, sorted and turned over."""
+
+
+class Agency:
+    """An agency that grows: clients with keys and limits, models, colleagues, and calls of the last 60 days."""
+
+    def __init__(self) -> None:
+        self.owner = User.objects.create_superuser("owner")
+        self.plan = Plan.objects.create(name="Basic", markup_bp=2500)
+        self.plan.limits.create(metric="requests", amount=100, cycle="day")
+        self.provider = Provider.objects.create(name="Provider", base_url="https://127.0.0.1/v1")
+        self.model = Model.objects.create(name="model", provider=self.provider)
+        new_price(self.model, [Step(1, 1)], timezone.now() + timedelta(days=1), self.owner)
+        self.colleague = User.objects.create_user("colleague")
+
+    def grow(self, clients: int, records: int) -> None:
+        """Grow to so many of all."""
+        before = Client.objects.count()
+        numbers = range(before, clients)
+        made = Client.objects.bulk_create(
+            Client(name=f"Client {number}", plan=self.plan, owner=self.owner, email=f"it@{number}.example")
+            for number in numbers
+        )
+        Limit.objects.bulk_create(
+            Limit(client=client, metric=metric, amount=100, cycle="day")
+            for client in made
+            for metric in ("requests", "tokens")
+        )
+        texts = [generate() for _ in made]
+        now = timezone.now()
+        keys = APIKey.objects.bulk_create(
+            APIKey(client=client, name="n8n", digest=digest(text), hint=hint(text), expires_at=now + timedelta(days=9))
+            for client, text in zip(made, texts, strict=True)
+        )
+        KeyUse.objects.bulk_create(KeyUse(key=key, calls=9, last_used_at=now) for key in keys[1::2])
+        for number in range(before // 20, clients // 20):
+            provider = Provider.objects.create(name=f"Provider {number}", base_url="https://127.0.0.1/v1")
+            model = Model.objects.create(name=f"model-{number}", provider=provider)
+            new_price(model, [Step(1, 1)], None, self.owner)
+            set_role(User.objects.create_user(f"person-{number}"), Role.VIEWER)
+            Plan.objects.create(name=f"Plan {number}").limits.create(metric="tokens", amount=1, cycle="day")
+        UsageRecord.objects.bulk_create(self._calls(records - UsageRecord.objects.count()), batch_size=5_000)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+    def _calls(self, number: int) -> Iterator[UsageRecord]:
+        """Calls of all clients, a tenth of them of the first, a twentieth failed; as many each hour."""
+        keys = list(APIKey.objects.order_by("pk").values_list("pk", "client_id"))
+        now = timezone.now()
+        failed = {"outcome": "upstream_error", "status": 502, "error_code": "upstream_timeout"}
+        fine = {"input_tokens": 900, "charge": 10**9}
+        for at in range(number):
+            key, client = keys[0] if at % 10 == 0 else keys[at % len(keys)]
+            moment = now - timedelta(days=DAYS) * at / number
+            fields: dict[str, Any] = failed if at % 20 == 7 else fine
+            yield call(
+                Client(pk=client),
+                key_id=key,
+                model_id=self.model.pk,
+                provider_id=self.provider.pk,
+                **{"admitted_at": moment, "settled_at": moment, **fields},
+            )
+
+    def pages(self) -> dict[str, str]:
+        """Every page that shows something, with the address of one that has much to show."""
+        client = Client.objects.get(name="Client 0")
+        key = client.keys.get()
+        record = UsageRecord.objects.filter(client=client).order_by("-admitted_at")[0]
+        rows: dict[str, Any] = {
+            "clients_client": client,
+            "keys_apikey": key,
+            "usage_usagerecord": record,
+            "pricing_provider": self.provider,
+            "pricing_model": self.model,
+            "clients_plan": self.plan,
+            "auth_user": self.colleague,
+            "clients_auditentry": AuditEntry.objects.order_by("pk")[0],
+        }
+        found = {}
+        for name in NAMES:
+            if name in POSTED | SIGN_IN_PAGES | TESTED_ALONE | GROWS_BY_NATURE:
+                continue
+            kind = kind_of(name)
+            try:
+                url = address(name, rows[kind[0]]) if kind else reverse(f"admin:{name}")
+            except NoReverseMatch:
+                url = reverse(f"admin:{name}", kwargs={"app_label": "clients"})
+            if not url.startswith(ELSEWHERE):
+                found[name] = url
+        ids = {
+            "client": client.pk,
+            "model": self.model.pk,
+            "record": record.pk,
+            "today": f"{timezone.localdate():%Y-%m-%d}%2000:00:00%2B00:00",
+            "ids": ",".join(map(str, Client.objects.values_list("pk", flat=True))),
+        }
+        return found | {name: url.format(**ids) for name, url in MORE.items()}
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
+    """The owner's, with a gateway by which a tenth of all clients are over a limit."""
+
+    def ask(query: str) -> dict[str, Any]:
+        limits = Limit.objects.all()
+        if query.startswith("client="):
+            limits = limits.filter(client=query.removeprefix("client="))
+        told: dict[str, Any] = {}
+        for limit, client in limits.values_list("pk", "client"):
+            if query.startswith("client=") or client % 10 == 0:
+                told.setdefault(str(client), []).append((limit, 100, 100, 0, None))
+        return told
+
+    monkeypatch.setattr(standings, "_ask", ask)
+    return Browser()
+
+
+def look(browser: Browser, url: str) -> float:
+    """Return the seconds that the page took, which must be one."""
+    began = time.perf_counter()
+    answer = browser.get(url)
+    seconds = time.perf_counter() - began
+    assert answer.status_code in {200, 302, 403, 404}, (url, answer.status_code)
+    return seconds
+
+
+def queries(browser: Browser, pages: dict[str, str]) -> dict[str, list[str]]:
+    """What each page asks the database, once what is read once a process has been."""
+    asked = {}
+    for name, url in pages.items():
+        look(browser, url)
+        with CaptureQueriesContext(connection) as captured:
+            look(browser, url)
+        asked[name] = [query["sql"] for query in captured.captured_queries]
+    return asked
+
+
+def test_pages_are_as_quick_with_a_thousand_clients(browser: Browser) -> None:
+    agency = Agency()
+    agency.grow(FEW, RECORDS // 100)
+    browser.force_login(agency.owner)
+    sign_in_freshly(browser)
+    few = queries(browser, agency.pages())
+    agency.grow(MANY, RECORDS)
+    pages = agency.pages()
+    many = queries(browser, pages)
+    assert few.keys() == many.keys()
+    more = {name: (len(few[name]), len(many[name])) for name in pages if len(many[name]) > len(few[name])}
+    seconds = {name: min(look(browser, url) for _ in range(2)) for name, url in pages.items()}
+    for name in sorted(pages, key=lambda name: -seconds[name])[:12]:
+        print(f"{seconds[name] * 1000:6.0f} ms  {len(many[name]):3} queries  {name}")
+    slow = {name: round(took, 3) for name, took in seconds.items() if took > MOST_SECONDS}
+    assert not more, f"more queries for more rows: {more}"
+    assert not slow, f"slower than {MOST_SECONDS} s: {slow}"

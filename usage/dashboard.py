@@ -1,0 +1,260 @@
+"""What the analytics page shows: one question to the rollups, and tables of the answer that charts and CSV share."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Count, Max, Min, Sum
+
+from clients import access
+from clients.models import Client
+from keys.models import APIKey
+from pricing.models import Model, Price, Provider
+from usage import outcomes
+from usage.analytics import Row, Slice, read, read_tag
+from usage.folding import Sums
+from usage.histograms import percentile
+from usage.models import UsageRecord
+from usage.periods import Period
+
+METRICS: Final = {
+    "charge": "Charged, USD",
+    "cost": "Cost, USD",
+    "margin": "Margin, USD",
+    "calls": "Calls",
+    "tokens": "Tokens",
+}
+NAMED: Final[dict[str, type[Any]]] = {"client": Client, "model": Model, "key": APIKey, "provider": Provider}
+BY: Final = (*NAMED, "endpoint")
+"""What usage is split by; the first that is not narrowed to one is where a click leads to."""
+FAILED: Final = frozenset({outcomes.UPSTREAM_ERROR, outcomes.BROKEN, outcomes.INTERRUPTED})
+_SHOWN: Final = 7  # colours that can be told apart; the rest is summed up
+_WORKFLOWS: Final = 20
+_EXECUTIONS: Final = 10
+
+
+class Figures:
+    """Sums of calls that counted, and how many did not."""
+
+    def __init__(self) -> None:
+        self.sums = Sums()
+        self.by_outcome: dict[str, int] = defaultdict(int)
+
+    def add(self, outcome: str, sums: Sums) -> None:
+        """Add the calls of one outcome; of those that did not count only their number, and the provider's cost."""
+        self.by_outcome[outcome] += sums.calls
+        self.sums.add(sums)
+
+    @property
+    def calls(self) -> int:
+        """Those that count."""
+        return sum(calls for outcome, calls in self.by_outcome.items() if outcome in outcomes.COUNTED)
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.sums.input_tokens + self.sums.output_tokens
+
+    @property
+    def cost(self) -> int:
+        """Picodollars that providers take."""
+        return self.sums.cost
+
+    @property
+    def charge(self) -> int:
+        """Picodollars that clients pay."""
+        return self.sums.charge
+
+    @property
+    def margin(self) -> int:
+        """Picodollars between the two."""
+        return self.sums.charge - self.sums.cost
+
+    @property
+    def refused(self) -> int:
+        """Calls that we refused."""
+        return self.by_outcome[outcomes.REFUSED]
+
+    @property
+    def failed(self) -> int:
+        """Calls that the provider, or the gateway, failed."""
+        return sum(calls for outcome, calls in self.by_outcome.items() if outcome in FAILED)
+
+    @property
+    def cached_percent(self) -> int:
+        """How much of the input came from the provider's cache."""
+        return self.sums.cached_tokens * 100 // self.sums.input_tokens if self.sums.input_tokens else 0
+
+    def amount(self, metric: str) -> int:
+        """Return one of METRICS: a number, or picodollars."""
+        return int(getattr(self, metric))
+
+    def latency(self, percent: int) -> int | None:
+        """Return the µs that so many percent of the calls did not exceed, those that we refused left aside."""
+        return percentile(self.sums.latency, percent)
+
+    def first_byte(self, percent: int) -> int | None:
+        """Return the same to the first byte."""
+        return percentile(self.sums.first_byte, percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the page is asked for, by whom."""
+
+    period: Period
+    metric: str
+    by: str
+    only: Mapping[str, Sequence[Any]]
+    """Dimension -> the values that it is narrowed to."""
+    reader: access.Person
+
+    def slice(self, start: datetime, end: datetime, step: str, *group_by: str) -> Slice:
+        """Return that part of it, by outcome after `group_by`: refused calls have no latency, and failed no charge."""
+        return Slice(start, end, self.period.zone, step, (*group_by, "outcome"), self.only, self.reader)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One client, model, ... with its figures."""
+
+    value: Any
+    name: str
+    figures: Figures
+    by_step: Mapping[datetime, Figures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that the page shows."""
+
+    total: Figures
+    before: Figures | None
+    """None where records do not reach back so far."""
+    steps: Sequence[datetime]
+    by_step: Mapping[datetime, Figures]
+    groups: Sequence[Group]
+    """By `Asked.by`, the largest by its metric first."""
+    others: Sequence[Group]
+    """By the other that people want to see beside it: models, or of models the clients."""
+    workflows: Sequence[tuple[str, str, Sums]] | None
+    """Client, workflow and sums, the dearest first; None where what is asked for cannot be told by workflow."""
+    executions: Sequence[Mapping[str, Any]]
+    saved: int
+    """Picodollars that cached input was cheaper, at the prices in force now."""
+
+
+def ask(asked: Asked) -> Answer:
+    """Answer it all. Raises ValidationError as `usage.analytics.read` does."""
+    period = asked.period
+    rows = read(asked.slice(period.start, period.end, period.step, asked.by), times=True)
+    groups, total, by_step = _grouped(asked.by, rows, asked)
+    other = "client" if asked.by == "model" else "model"
+    others, _, _ = _grouped(other, read(asked.slice(period.start, period.end, "", other)), asked)
+    return Answer(
+        total,
+        _before(asked),
+        list(period.steps()),
+        by_step,
+        groups,
+        others,
+        _workflows(asked),
+        _executions(asked),
+        _saved(groups if asked.by == "model" else others),
+    )
+
+
+def _before(asked: Asked) -> Figures | None:
+    parts = asked.period.before()
+    first = UsageRecord.objects.aggregate(at=Min("admitted_at"))["at"]
+    if first is None or first > parts[0][0] + timedelta(days=1):
+        return None
+    figures = Figures()
+    for start, end in parts:
+        for row in read(asked.slice(start, end, "")):
+            figures.add(row.group[-1], row.sums)
+    return figures
+
+
+def next_by(asked: Asked) -> str | None:
+    """Return what to split by once one group of it is chosen; None where nothing is left to split by."""
+    for by in BY:
+        if by != asked.by and by not in asked.only and (by not in NAMED or access.may(asked.reader, "view", NAMED[by])):
+            return by
+    return None
+
+
+def names(by: str, values: Iterable[Any], reader: access.Person) -> dict[Any, str]:
+    """Return what values of a dimension are called, of those that the reader may see."""
+    wanted = [value for value in values if value is not None]
+    if by not in NAMED:
+        return {value: str(value) for value in wanted}
+    found = access.visible(reader, NAMED[by]._default_manager.filter(pk__in=wanted))
+    return {row.pk: str(row) for row in found}
+
+
+def top(groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:
+    """Return those that get a colour, and those that are summed up as others."""
+    return groups[:_SHOWN], groups[_SHOWN:]
+
+
+def _grouped(by: str, rows: Iterable[Row], asked: Asked) -> tuple[list[Group], Figures, dict[datetime, Figures]]:
+    whole: dict[Any, Figures] = defaultdict(Figures)
+    by_step: dict[Any, dict[datetime, Figures]] = defaultdict(lambda: defaultdict(Figures))
+    total, total_by_step = Figures(), defaultdict[datetime, Figures](Figures)
+    for row in rows:
+        value, outcome = row.group
+        if outcome == outcomes.REFUSED:  # answered by us, in no time: no provider's latency
+            row.sums.latency, row.sums.first_byte = {}, {}
+        every = [whole[value], total]
+        if row.at is not None:
+            every += [by_step[value][row.at], total_by_step[row.at]]
+        for figures in every:
+            figures.add(outcome, row.sums)
+    known = names(by, whole, asked.reader)
+    groups = [
+        Group(value, known.get(value, "none" if value is None else f"{by} {value}"), figures, by_step[value])
+        for value, figures in whole.items()
+    ]
+    groups.sort(key=lambda group: (-group.figures.amount(asked.metric), group.name))
+    return groups, total, total_by_step
+
+
+def _workflows(asked: Asked) -> Sequence[tuple[str, str, Sums]] | None:
+    """Tags are summed up by day and client alone."""
+    if set(asked.only) - {"client"}:
+        return None
+    period = asked.period
+    wanted = Slice(period.start, period.end, period.zone, "", ("client",), asked.only, asked.reader)
+    rows = sorted(read_tag(wanted, "workflow"), key=lambda row: (-row.sums.charge, -row.sums.calls, row.group[-1]))
+    known = names("client", {row.group[0] for row in rows[:_WORKFLOWS]}, asked.reader)
+    return [(known.get(row.group[0], ""), row.group[-1], row.sums) for row in rows[:_WORKFLOWS]]
+
+
+def _executions(asked: Asked) -> Sequence[Mapping[str, Any]]:
+    """Only records know executions: those of the last day of the range, which an index finds."""
+    period = asked.period
+    end = min(period.end, period.now)
+    start = max(period.start, list(period.steps())[-1] if period.step == "day" else period.start)
+    records = access.visible(asked.reader, UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end))
+    for name, values in asked.only.items():
+        records = records.filter(**{f"{name}__in": values})
+    rows = (
+        records.exclude(execution="")
+        .order_by()
+        .values("client", "workflow", "execution")
+        .annotate(calls=Count("pk"), cost=Sum("cost"), charge=Sum("charge"), last=Max("admitted_at"))
+        .order_by("-cost", "client", "workflow", "execution")[:_EXECUTIONS]
+    )
+    found: list[dict[str, Any]] = [dict(row) for row in rows]
+    known = names("client", {row["client"] for row in found}, asked.reader)
+    return [{**row, "client": known.get(row["client"], "")} for row in found]
+
+
+def _saved(models: Iterable[Group]) -> int:
+    cached = {group.value: group.figures.sums.cached_tokens for group in models if group.value is not None}
+    prices = Price.objects.in_force().filter(model__in=cached, service_tier="default", above_tokens=0)
+    now = {price.model_id: price for price in prices.order_by("effective_from")}
+    return sum(cached[model] * max(0, price.input - price.effective("cached_input")) for model, price in now.items())
