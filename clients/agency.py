@@ -26,7 +26,7 @@ class Agency(models.Model):
     second_factor_required = models.BooleanField(
         "second factor for everyone",
         default=False,
-        help_text="Nobody works here without an app or a passkey: whoever has none is led to set one up.",
+        help_text="Nobody works here without an app or a passkey; without one you set it up first.",
     )
 
     objects = audit.Audited.as_manager()
