@@ -140,9 +140,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     form = ClientForm
     inlines = [LimitInline]  # the keys app adds its own
-    list_display: tuple[Any, ...] = (
-        *("name", "company", "status_shown", "plan_shown", "limits_shown", "last_call", "owner"),
-    )
+    list_display: tuple[Any, ...] = (*("name", "status_shown", "plan_shown", "limits_shown", "last_call", "owner"),)
     list_filter: tuple[Any, ...] = (StatusFilter, "plan", SilentFilter, "owner")
     list_select_related = ("owner", "plan")
     list_per_page = 50

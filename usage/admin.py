@@ -38,8 +38,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         "client_name",
         "key_hint",
         "model_asked",
-        "outcome",
-        "status",
+        "outcome_shown",
         "input_count",
         "output_count",
         "cost_usd",
@@ -141,6 +140,12 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         """The hint of the key that was used."""
         hint: str | None = vars(record)["_key_hint"]
         return hint if hint or record.key_id is None else f"#{record.key_id}"
+
+    @admin.display(description="outcome", ordering="outcome")
+    def outcome_shown(self, record: UsageRecord) -> str:
+        """How it ended, with the HTTP status where that says more."""
+        ended = record.get_outcome_display()
+        return f"{ended} ({record.status})" if record.status not in (0, 200) else ended
 
     @admin.display(description="cost", ordering="cost")
     def cost_usd(self, record: UsageRecord) -> str:

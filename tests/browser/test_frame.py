@@ -36,6 +36,7 @@ PAGES = {
     "key-revoke": "/admin/keys/apikey/{key}/revoke/",
     "key-handed-over": "/keys/{token}/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
+    "usage": "/admin/usage/usagerecord/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
     "provider-connection": "/admin/pricing/provider/{provider}/connection/",

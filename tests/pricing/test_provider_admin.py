@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
@@ -25,7 +26,8 @@ LIST = json.dumps({"data": [{"id": name} for name in ("gpt-4o-mini", "my-llama",
 
 @pytest.fixture(autouse=True)
 def local(settings: Settings) -> None:
-    """No name server is asked."""
+    """No name server is asked, and sign-ins of earlier tests are no guesses."""
+    cache.clear()
     settings.ALLOW_PRIVATE_PROVIDERS = True
 
 
