@@ -14,6 +14,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 
+from clients.access_tokens import SCOPES, AccessToken
 from clients.models import Client, Membership, check_time_zone, default_time_zone, time_zones
 from pricing import audit
 
@@ -227,6 +228,21 @@ class RoleBackend(BaseBackend):
         """Tell whether `user_obj` reads anything of that app."""
         role = role_of(user_obj)
         return any(role in rule.reads for label, rule in RULES.items() if label.startswith(f"{app_label}."))
+
+
+def tokens(user: Person) -> QuerySet[AccessToken]:
+    """Return the tokens of that person's automation; to owners everybody's, so that they can end one."""
+    if role_of(user) is None:
+        return AccessToken.objects.none()
+    return AccessToken.objects.all() if role_of(user) == Role.OWNER else AccessToken.objects.filter(user=user.pk)
+
+
+def scopes_of(user: Person) -> tuple[str, ...]:
+    """Return the scopes that a token of that person can make use of."""
+    if role_of(user) in OPERATORS:
+        return SCOPES
+    readable = tuple(scope for scope in SCOPES if scope.endswith(":read") and scope != "keys:read")
+    return () if role_of(user) is None else readable
 
 
 def _only_own(user: Person, role: Role, rule: Rule) -> bool:

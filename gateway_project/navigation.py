@@ -63,6 +63,7 @@ def account(request: HttpRequest) -> list[dict[str, str]]:
         ("Time zone", "admin:time_zone"),
         ("Second factor", "mfa_index"),
         ("Sessions", "usersessions_list"),
+        ("API tokens", "admin:tokens"),
         ("Change password", "account_change_password"),
     ]
     return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]

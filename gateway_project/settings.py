@@ -348,8 +348,8 @@ CELERY_BEAT_SCHEDULE = {
     },
     "show that the worker lives": {
         "task": "gateway_project.tasks.show_life",
-        "schedule": timedelta(seconds=30),
-        "options": {"expires": 30},
+        "schedule": timedelta(seconds=10),
+        "options": {"expires": 10},
     },
     "add new records to rollups": {
         "task": "gateway_project.tasks.roll_usage",

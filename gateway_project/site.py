@@ -60,6 +60,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the pages that belong to no one model; leave out Django's redirect to any object of any kind."""
         # Only here: these modules register their models with the site, which has to be made before.
+        from clients.token_page import revoke_view, tokens_view  # noqa: PLC0415
         from gateway_project.settings_page import settings_view, test_mail_view  # noqa: PLC0415
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
         from usage.analytics_page import analytics_view  # noqa: PLC0415
@@ -71,6 +72,8 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
             path("settings/test-mail/", self.admin_view(test_mail_view), name="settings_test_mail"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
             path("analytics/", self.admin_view(analytics_view), name="analytics"),
+            path("tokens/", self.admin_view(tokens_view), name="tokens"),
+            path("tokens/<int:pk>/revoke/", self.admin_view(revoke_view), name="tokens_revoke"),
             path("test-call/", self.admin_view(test_call_view), name="test_call"),
         ]
         return own + [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]

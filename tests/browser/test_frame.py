@@ -49,6 +49,7 @@ PAGES = {
     "audit-log": "/admin/clients/auditentry/",
     "audit-entry": "/admin/clients/auditentry/{entry}/change/",
     "client-history": "/admin/clients/client/{client}/history/",
+    "tokens": "/admin/tokens/",
     "time-zone": "/admin/time-zone/",
     "second-factor": "/accounts/2fa/",
     "sessions": "/accounts/sessions/",

@@ -92,6 +92,7 @@ SITE_PAGES = {
     "search",
     "settings",
     "time_zone",
+    "tokens",
     "jsi18n",
     "autocomplete",
     "password_change",
@@ -99,7 +100,7 @@ SITE_PAGES = {
     "app_list",
 }
 SIGN_IN_PAGES = {"login", "logout"}
-TESTED_ALONE = {"test_call", "keys_apikey_handover", "settings_test_mail"}
+TESTED_ALONE = {"tokens_revoke", "test_call", "keys_apikey_handover", "settings_test_mail"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
 
 
