@@ -21,6 +21,7 @@ SIDEBAR: Final = [
     [
         Entry("Home", "home", "admin:index"),
         Entry("Analytics", "monitoring", "admin:analytics", "usage.view_usagerecord"),
+        Entry("Costs", "payments", "admin:costs", "usage.view_usagerecord"),
         Entry("Clients", "groups", "admin:clients_client_changelist", "clients.view_client"),
         Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
         Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),

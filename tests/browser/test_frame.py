@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PAGES = {
     "index": "/admin/",
     "analytics": "/admin/analytics/",
+    "costs": "/admin/costs/",
     "clients": "/admin/clients/client/",
     "client": "/admin/clients/client/{client}/change/",
     "client-new": "/admin/onboard/",

@@ -59,6 +59,7 @@ KINDS = {
 # Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
+    "costs": ("usage_usagerecord", "view"),
     "analytics": ("usage_usagerecord", "view"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
