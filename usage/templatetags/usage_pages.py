@@ -12,8 +12,9 @@ from clients import access
 from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price
-from pricing.money import format_dollars, format_sum
+from pricing.money import format_dollars, format_sum, rate_to_million
 from usage import overview
+from usage.bill import bill_of, markup_of
 from usage.models import UsageRecord
 from usage.standings import closest, foreseen, of_client, of_key
 
@@ -39,6 +40,26 @@ def usd_short(picodollars: int) -> str:
 def count(number: int) -> str:
     """Return a whole number with its thousands apart."""
     return f"{number:,}"
+
+
+@register.filter
+def milliseconds(us: int) -> str:
+    """Return µs as milliseconds."""
+    return f"{us / 1000:,.1f}"
+
+
+@register.filter
+def per_million(rate: int) -> str:
+    """Return picodollars per token as USD per 1M tokens."""
+    return f"{rate_to_million(rate):f}"
+
+
+@register.inclusion_tag("admin/usage/course_of_call.html")
+def course_of_call(call: UsageRecord) -> dict[str, Any]:
+    """What happened in a call when, and how its cost came about."""
+    price = Price.objects.filter(pk=call.price_id or 0).select_related("model").first()
+    bill = None if price is None or not (call.cost or call.charge) else bill_of(call, price)
+    return {"call": call, "price": price, "bill": bill, "markup": markup_of(call)}
 
 
 @register.inclusion_tag("admin/usage/home.html", takes_context=True)

@@ -1,0 +1,66 @@
+"""How the cost of one call came about, line by line: tokens of each kind times the rate that held."""
+
+from dataclasses import dataclass
+
+from clients.markup import format_markup
+from clients.models import Client
+from pricing.models import Price
+from pricing.quotes import charge
+from usage.models import UsageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Tokens of one kind; rate and amount are picodollars, the rate per token."""
+
+    kind: str
+    tokens: int
+    rate: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """All lines; `difference` is what the recorded cost is more or less than their sum (picodollars)."""
+
+    lines: list[Line]
+    difference: int
+
+
+def bill_of(record: UsageRecord, price: Price) -> Bill:
+    """Return the bill of a call by the price on its record.
+
+    Split as `pricing.quotes.quote` does: cached input counts first, then cache writes, then audio. Only a call that
+    was interrupted differs from it: it is charged what was estimated when it began.
+    """
+    plain = record.input_tokens
+    parts = []
+    for kind, rate, tokens in (
+        ("Input from the cache", "cached_input", record.cached_tokens),
+        ("Input written to the cache", "cache_write", record.cache_write_tokens),
+        ("Audio input", "audio_input", record.audio_input_tokens),
+    ):
+        taken = min(tokens, plain)
+        plain -= taken
+        parts.append((kind, rate, taken))
+    spoken = min(record.audio_output_tokens, record.output_tokens)
+    wanted = [
+        ("Input", "input", plain),
+        *parts,
+        ("Output", "output", record.output_tokens - spoken),
+        ("Audio output", "audio_output", spoken),
+    ]
+    lines = [
+        Line(kind, tokens, price.effective(rate), tokens * price.effective(rate))
+        for kind, rate, tokens in wanted
+        if tokens
+    ]
+    return Bill(lines, record.cost - sum(line.amount for line in lines))
+
+
+def markup_of(record: UsageRecord) -> str | None:
+    """Return in percent the markup that the client has now, where it explains the charge; None where it was another."""
+    client = Client.objects.filter(pk=record.client_id).first()
+    if client is None or charge(record.cost, client.markup_bp) != record.charge:
+        return None
+    return format_markup(client.markup_bp)
