@@ -27,6 +27,7 @@ from usage.client_list import (
     charged_this_month,
 )
 from usage.models import UsageRecord
+from usage.record_filters import DearerFilter, SlowerFilter, StatusFilter, WorkflowFilter
 
 
 @admin.register(UsageRecord)
@@ -45,7 +46,10 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         "charge_usd",
         "latency",
     )
-    list_filter = ("client", "model", "outcome", "admitted_at")
+    list_filter = (
+        *("client", "model", "outcome", "admitted_at"),
+        *(StatusFilter, SlowerFilter, DearerFilter, WorkflowFilter),
+    )
     search_fields = ("request_id",)
     search_help_text = "The request id, as in the answer's x-request-id."
     ordering = ("-admitted_at",)

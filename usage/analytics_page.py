@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -15,7 +14,7 @@ from clients.models import default_time_zone, time_zones
 from usage import dashboard, periods
 from usage.dashboard import BY, METRICS, NAMED, Asked, Figures
 from usage.models import UsageRecord
-from usage.tables import Table, address, money, tables
+from usage.tables import Table, address, calls_link, money, tables
 
 _MOST_VALUES: Final = 20  # that one dimension is narrowed to
 _LONGEST_ENDPOINT: Final = 60
@@ -52,7 +51,7 @@ def analytics_view(request: HttpRequest) -> HttpResponse | StreamingHttpResponse
         "charts": {table.id: table.chart for table in found if table.chart},
         "figures": _figures(answer.total, answer.before),
         "saved": money(answer.saved).shown,
-        "calls_link": _calls_link(asked),
+        "calls_link": calls_link(asked),
         **_choices(asked),
     }
     return TemplateResponse(request, "admin/usage/analytics.html", context)
@@ -123,18 +122,6 @@ def _compared(now: int, then: int | None) -> str:
         return "none before" if now else "as before"
     change = (now - then) * 100 // then
     return "as before" if not change else f"{change:+,} % on the range before"
-
-
-def _calls_link(asked: Asked) -> str:
-    """Return where the very calls are listed; the list knows one value of each."""
-    query = QueryDict(mutable=True)
-    for name, values in asked.only.items():
-        if len(values) > 1:
-            return ""
-        query[f"{name}__id__exact" if name in NAMED else name] = values[0]
-    query["admitted_at__gte"] = asked.period.start.isoformat()
-    query["admitted_at__lt"] = asked.period.end.isoformat()
-    return f"{reverse('admin:usage_usagerecord_changelist')}?{query.urlencode()}"
 
 
 def _csv(table: Table | None, asked: Asked) -> StreamingHttpResponse:

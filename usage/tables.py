@@ -8,9 +8,11 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from django.urls import reverse
+
 from pricing.money import format_dollars, format_sum
 from usage import outcomes
-from usage.dashboard import METRICS, Answer, Asked, Figures, next_by, top
+from usage.dashboard import METRICS, NAMED, Answer, Asked, Figures, next_by, top
 from usage.periods import Period
 
 _MONEY: Final = frozenset({"charge", "cost", "margin"})
@@ -72,7 +74,7 @@ def tables(asked: Asked, answer: Answer) -> list[Table]:
         _latency(asked.period, answer),
     ]
     if answer.workflows is not None:
-        found.append(_workflows(answer))
+        found.append(_workflows(asked, answer))
     return [*found, _executions(asked.period, answer)]
 
 
@@ -85,6 +87,18 @@ def address(asked: Asked, by: str | None = None, **changed: Any) -> str:
         else:
             query[name] = value
     return "?" + urlencode(query, doseq=True)
+
+
+def calls_link(asked: Asked, **more: str) -> str:
+    """Return where the calls are listed, narrowed by more; '' where that list cannot: it knows one value of each."""
+    query: dict[str, Any] = {}
+    for name, values in asked.only.items():
+        if len(values) > 1:
+            return ""
+        query[f"{name}__id__exact" if name in NAMED else name] = values[0]
+    query["admitted_at__gte"] = asked.period.start.isoformat()
+    query["admitted_at__lt"] = asked.period.end.isoformat()
+    return f"{reverse('admin:usage_usagerecord_changelist')}?{urlencode({**query, **more})}"
 
 
 def money(picodollars: int) -> Cell:
@@ -229,10 +243,10 @@ def _latency(period: Period, answer: Answer) -> Table:
     return Table("latency", "Latency, refused calls left aside", head, rows if answer.groups else [], chart)
 
 
-def _workflows(answer: Answer) -> Table:
+def _workflows(asked: Asked, answer: Answer) -> Table:
     rows = [
-        [Cell(name, name), Cell(client, client), count(sums.calls), count(sums.input_tokens + sums.output_tokens),
-         money(sums.cost), money(sums.charge)]
+        [Cell(name, name, calls_link(asked, workflow=name)), Cell(client, client), count(sums.calls),
+         count(sums.input_tokens + sums.output_tokens), money(sums.cost), money(sums.charge)]
         for client, name, sums in answer.workflows or ()
     ]  # fmt: skip
     head = ["workflow", "client", "calls", "tokens", "cost, USD", "charged, USD"]

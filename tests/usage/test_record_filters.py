@@ -1,0 +1,59 @@
+"""The list of calls narrowed by what people look for."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client as Browser
+
+from clients.access import Role, set_role
+from clients.onboarding import create_client
+from tests.usage.test_pages import call
+from usage import due
+from usage.rollups import roll_due
+
+pytestmark = pytest.mark.django_db
+URL = "/admin/usage/usagerecord/"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("answered=ok", {"quick", "slow", "dear"}),
+        ("answered=limits", {"refused"}),
+        ("answered=wrong", {"refused"}),
+        ("answered=failed", {"failed"}),
+        ("answered=none", {"gone"}),
+        ("slower=5", {"slow"}),
+        ("dearer=10", {"dear"}),
+        ("workflow=nightly", {"slow", "dear"}),
+        ("workflow=nightly&slower=5", {"slow"}),
+        ("workflow=nobody", set()),
+        ("slower=x&dearer=y&answered=z", {"quick", "slow", "dear", "refused", "failed", "gone"}),
+    ],
+)
+def test_each_filter_leaves_what_it_says(admin_client: Browser, query: str, found: set[str]) -> None:
+    acme = create_client("Acme")
+    for name, fields in {
+        "quick": {"latency_us": 5 * 10**6, "cost": 10**11},
+        "slow": {"latency_us": 5 * 10**6 + 1, "workflow": "nightly"},
+        "dear": {"cost": 10**11 + 1, "workflow": "nightly"},
+        "refused": {"outcome": "refused", "status": 429},
+        "failed": {"outcome": "upstream_error", "status": 502},
+        "gone": {"outcome": "client_gone", "status": 0},
+    }.items():
+        call(acme, model_asked=name, **fields).save(force_insert=True)
+    answer = admin_client.get(f"{URL}?{query}")
+    assert {record.model_asked for record in answer.context["cl"].result_list} == found
+
+
+def test_workflows_offered_are_those_of_ones_own_clients() -> None:
+    ana = User.objects.create_user("ana")
+    set_role(ana, Role.OPERATOR)
+    for client, name in ((create_client("Own", owner=ana), "mine"), (create_client("Foreign"), "theirs")):
+        call(client, workflow=name).save(force_insert=True)
+    due.put_all_down()
+    roll_due()
+    browser = Browser()
+    browser.force_login(ana)
+    page = browser.get(URL).content.decode()
+    assert "workflow=mine" in page
+    assert "theirs" not in page

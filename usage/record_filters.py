@@ -1,0 +1,88 @@
+"""What the list of calls is narrowed by beside client, model and outcome: status, slowness, cost, workflow."""
+
+from typing import Any, Final
+
+from django.contrib import admin
+from django.db.models import QuerySet, Sum
+from django.http import HttpRequest
+
+from clients import access
+from pricing.money import PICO
+from usage.models import TagRollup, UsageRecord
+
+_SECONDS: Final = {"1": "1 second", "5": "5 seconds", "20": "20 seconds", "60": "a minute"}
+_CENTS: Final = {"1": "0.01 USD", "10": "0.10 USD", "100": "1 USD", "1000": "10 USD"}
+_STATUS: Final = {
+    "ok": ("2xx: answered", {"status__gte": 200, "status__lt": 300}),
+    "limits": ("429: too many", {"status": 429}),
+    "wrong": ("4xx: refused or rejected", {"status__gte": 400, "status__lt": 500}),
+    "failed": ("5xx: failed", {"status__gte": 500}),
+    "none": ("none: hung up or interrupted", {"status": 0}),
+}
+_MOST: Final = 100  # workflows offered
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """The HTTP status that the client got."""
+
+    title = "status"
+    parameter_name = "answered"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [(name, label) for name, (label, _) in _STATUS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        chosen = _STATUS.get(str(self.value()))
+        return queryset if chosen is None else queryset.filter(**chosen[1])
+
+
+class SlowerFilter(admin.SimpleListFilter):
+    """How long it took."""
+
+    title = "slower than"
+    parameter_name = "slower"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return list(_SECONDS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        value = str(self.value())
+        return queryset.filter(latency_us__gt=int(value) * 10**6) if value in _SECONDS else queryset
+
+
+class DearerFilter(admin.SimpleListFilter):
+    """What it cost."""
+
+    title = "cost above"
+    parameter_name = "dearer"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return list(_CENTS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        value = str(self.value())
+        return queryset.filter(cost__gt=int(value) * PICO // 100) if value in _CENTS else queryset
+
+
+class WorkflowFilter(admin.SimpleListFilter):
+    """The workflow that made it: those with the most calls are offered, any other stands in the address."""
+
+    title = "workflow"
+    parameter_name = "workflow"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices, of clients that the reader sees."""
+        seen = access.visible(request.user, TagRollup.objects.filter(tag=TagRollup.WORKFLOW))
+        found = seen.order_by().values_list("value").annotate(n=Sum("calls")).order_by("-n", "value")[:_MOST]
+        names = {value for value, _ in found} | ({str(self.value())} if self.value() else set())
+        return [(name, name) for name in sorted(names)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        return queryset.filter(workflow=str(self.value())[:200]) if self.value() else queryset
