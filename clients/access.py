@@ -81,6 +81,7 @@ RULES: Final[dict[str, Rule]] = {
     "keys.keylimit": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
+    "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),
     "usage.tagrollup": Rule(ALL, frozenset(), "client__owner"),

@@ -92,7 +92,7 @@ def search_script(request: HttpRequest) -> str:
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Give pages outside the admin, the sign-in's and hand-over links, what its frame needs. A context processor."""
-    return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/")) else {}
+    return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/", "/usage/")) else {}
 
 
 def _link(page: str) -> str | None:

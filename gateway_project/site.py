@@ -64,6 +64,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
         from gateway_project.settings_page import settings_view, test_mail_view  # noqa: PLC0415
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
         from usage.analytics_page import analytics_view  # noqa: PLC0415
+        from usage.client_page import link_view  # noqa: PLC0415
         from usage.costs_page import costs_view  # noqa: PLC0415
         from usage.test_call import test_call_view  # noqa: PLC0415
 
@@ -72,6 +73,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
             path("settings/", self.admin_view(settings_view), name="settings"),
             path("settings/test-mail/", self.admin_view(test_mail_view), name="settings_test_mail"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
+            path("usage-link/<int:client_id>/", self.admin_view(link_view), name="client_usage_link"),
             path("costs/", self.admin_view(costs_view), name="costs"),
             path("analytics/", self.admin_view(analytics_view), name="analytics"),
             path("tokens/", self.admin_view(tokens_view), name="tokens"),

@@ -10,11 +10,13 @@ from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
+from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
 
 __all__ = [
     "ALL",
     "HOUR",
+    "ClientLink",
     "Heartbeat",
     "RolledZone",
     "RollupDue",

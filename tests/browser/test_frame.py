@@ -15,6 +15,7 @@ from pricing.price_list import Step, new_price
 from tests.browser.axe import assert_usable, findings
 from tests.browser.operator import Operator, sign_in
 from tests.clients.test_plans import make_plan
+from usage import client_links
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,6 +36,8 @@ PAGES = {
     "key-issue": "/admin/keys/apikey/add/?client={client}",
     "key-regenerate": "/admin/keys/apikey/{key}/regenerate/",
     "key-revoke": "/admin/keys/apikey/{key}/revoke/",
+    "client-usage-link": "/admin/usage-link/{client}/",
+    "client-own-page": "/usage/{usage_token}/",
     "key-handed-over": "/keys/{token}/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
     "usage": "/admin/usage/usagerecord/",
@@ -87,7 +90,8 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "provider": provider,
         "model": model,
     }
-    ids = {name: row.pk for name, row in rows.items()} | {"token": token}
+    _, usage_token = client_links.make(client, None)
+    ids = {name: row.pk for name, row in rows.items()} | {"token": token, "usage_token": usage_token}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()

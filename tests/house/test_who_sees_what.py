@@ -61,6 +61,7 @@ OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
     "costs": ("usage_usagerecord", "view"),
     "analytics": ("usage_usagerecord", "view"),
+    "client_usage_link": ("clients_client", "change"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
     "clients_client_suspend": ("clients_client", "change"),
