@@ -33,7 +33,9 @@ class IssueForm(forms.Form):
         Model.objects.none(),
         required=False,
         label="Models",
-        widget=UnfoldAdminSelect2MultipleWidget,
+        widget=UnfoldAdminSelect2MultipleWidget(
+            attrs={"data-placeholder": "All models"}
+        ),  # also its search's only name
         help_text="The only ones that may be used with it. None chosen: all.",
     )
     expires_in = forms.CharField(
