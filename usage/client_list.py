@@ -91,6 +91,6 @@ def add_use_lately(keys: QuerySet[APIKey]) -> QuerySet[APIKey]:
     counted = lately(UsageRecord.objects.filter(key=OuterRef("pk"), outcome__in=sorted(outcomes.COUNTED)))
     by_key = counted.order_by().values("key")
     return keys.annotate(
-        calls_lately=Subquery(by_key.annotate(calls=Count("pk")).values("calls")),
+        calls_lately=Subquery(by_key.annotate(calls=Count("outcome")).values("calls")),
         charged_lately=Subquery(by_key.annotate(sum=Sum("charge")).values("sum")),
     )

@@ -1,6 +1,6 @@
 """A client's own page, for whoever has its link, and the page that makes the link, for the team."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -19,8 +19,9 @@ from clients.agency import agency
 from clients.models import Client
 from pricing.credentials import UnreadableCredential, decrypt, encrypt
 from usage import client_links, overview
+from usage.analytics import Slice, read
 from usage.client_links import ClientLink
-from usage.models import UsageRecord
+from usage.dashboard import Figures
 from usage.standings import foreseen, of_client
 
 WAITING = "usage_link_to_show"
@@ -80,14 +81,17 @@ def _context(client: Client) -> dict[str, Any]:
     days = overview.charge_by_day(client, today)
     most = max((charge for _, _, charge in days), default=0) or 1
     month = overview.day_start(today.replace(day=1))
-    records = UsageRecord.objects.filter(client=client, admitted_at__gte=month)
+    figures = Figures()
+    until = overview.day_start(today + timedelta(days=1))
+    for row in read(Slice(month, until, client.time_zone, group_by=("outcome",), only={"client": [client.pk]})):
+        figures.add(row.group[0], row.sums)
     return {
         "client": client,
         "agency": agency().name,
         "now": timezone.now(),
         "month_start": month,
-        "month": overview.totals(records),
-        "sessions": records.filter(session_opened=True).count(),
+        "month": figures,
+        "sessions": figures.sums.sessions,
         "standings": foreseen(of_client(client) or [], client),
         "days": [_drawn(number, day, charge, most) for number, (day, _, charge) in enumerate(days)],
         "charged": sum(charge for _, _, charge in days),

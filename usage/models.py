@@ -97,9 +97,9 @@ class UsageRecord(models.Model):
     class Meta:
         verbose_name = "usage record"
         indexes = [
-            # With the charge, so that what all clients spent in a month is summed from the index alone
-            models.Index(fields=["client", "admitted_at", "charge"], name="usage_by_client_with_charge"),
-            models.Index(fields=["key", "admitted_at"], name="usage_by_key"),
+            # With outcome and charge, so that what a month of a client or of a key was is summed from the index alone
+            models.Index(fields=["client", "admitted_at", "outcome", "charge"], name="usage_by_client_summed"),
+            models.Index(fields=["key", "admitted_at", "outcome", "charge"], name="usage_by_key_summed"),
             models.Index(fields=["admitted_at"], name="usage_by_time"),
         ]
         constraints = [

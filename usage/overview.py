@@ -12,6 +12,7 @@ from usage import outcomes
 from usage.models import UsageRecord
 
 _COUNTED = Q(outcome__in=sorted(outcomes.COUNTED))
+_FAILED = Q(outcome__in=[outcomes.UPSTREAM_ERROR, outcomes.BROKEN, outcomes.INTERRUPTED])
 DAYS = 30
 LAST_CALLS = 10
 _MOST_KINDS = 20  # of errors
@@ -64,7 +65,18 @@ def totals(records: QuerySet[UsageRecord]) -> Totals:
         cost=Sum("cost"),
         charge=Sum("charge"),
         refused=Count("pk", filter=Q(outcome=outcomes.REFUSED)),
-        failed=Count("pk", filter=Q(outcome__in=[outcomes.UPSTREAM_ERROR, outcomes.BROKEN, outcomes.INTERRUPTED])),
+        failed=Count("pk", filter=_FAILED),
+    )
+    return Totals(**{name: int(value or 0) for name, value in sums.items()})
+
+
+def charged(records: QuerySet[UsageRecord]) -> Totals:
+    """Sum up what an index knows of a client's or a key's calls: no tokens and no cost, in a tenth of the time."""
+    sums = records.aggregate(
+        calls=Count("outcome", filter=_COUNTED),
+        charge=Sum("charge"),
+        refused=Count("outcome", filter=Q(outcome=outcomes.REFUSED)),
+        failed=Count("outcome", filter=_FAILED),
     )
     return Totals(**{name: int(value or 0) for name, value in sums.items()})
 
@@ -78,7 +90,7 @@ def charge_by_day(client: Client, today: date) -> list[tuple[date, int, int]]:
     sums = [
         counted.filter(admitted_at__gte=day_start(day), admitted_at__lt=day_start(day + timedelta(days=1)))
         .values(number=Value(number))
-        .annotate(calls=Count("pk"), charged=Sum("charge"))
+        .annotate(calls=Count("outcome"), charged=Sum("charge"))
         for number, day in enumerate(days)
     ]
     by_day = {row["number"]: (row["calls"], int(row["charged"] or 0)) for row in sums[0].union(*sums[1:], all=True)}

@@ -15,7 +15,7 @@ from clients.agency import change_agency
 from clients.models import AuditEntry, Client
 from clients.onboarding import create_client
 from tests.usage.test_pages import call, text
-from usage import client_links, standings
+from usage import client_links, due, standings
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +34,7 @@ def test_it_shows_the_clients_own_usage_and_nothing_else(acme: Client, monkeypat
     other = create_client("Other Company")
     call(acme, cost=4 * 10**12, charge=5 * 10**12, input_tokens=1_234).save(force_insert=True)
     call(other, cost=70 * 10**12, charge=77 * 10**12).save(force_insert=True)
+    due.put_all_down()
     limit = acme.limits.get()
     monkeypatch.setattr(standings, "_ask", lambda query: {str(acme.pk): [(limit.pk, limit.amount, 37, 0, None)]})
     _, token = client_links.make(acme, None)

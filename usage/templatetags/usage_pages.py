@@ -103,7 +103,9 @@ def usage_of_client(context: dict[str, Any], client: Client) -> dict[str, Any]:
         "gateway_answers": told is not None,
         "standings": foreseen(told or [], client),
         "limited": client.limits.exists(),
-        "today": overview.totals(UsageRecord.objects.filter(client=client, admitted_at__gte=overview.day_start(today))),
+        "today": overview.charged(
+            UsageRecord.objects.filter(client=client, admitted_at__gte=overview.day_start(today))
+        ),
         "charge": sum(charged for _, _, charged in days),
         "calls": sum(calls for _, calls, _ in days),
         "chart": json.dumps(
@@ -135,7 +137,7 @@ def usage_of_key(key: APIKey) -> dict[str, Any]:
         "gateway_answers": told is not None,
         "standings": foreseen(told or [], key),
         "limited": limited,
-        "month": overview.totals(overview.lately(UsageRecord.objects.filter(key=key))),
+        "month": overview.charged(overview.lately(UsageRecord.objects.filter(key=key))),
     }
 
 
