@@ -14,8 +14,8 @@ from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
 from usage.analytics import Row, Slice, read, read_tag
-from usage.folding import Sums
-from usage.histograms import percentile
+from usage.folding import AMOUNTS, Sums
+from usage.histograms import add, percentile
 from usage.models import UsageRecord
 from usage.periods import Period
 
@@ -46,6 +46,11 @@ class Figures:
         """Add the calls of one outcome; of those that did not count only their number, and the provider's cost."""
         self.by_outcome[outcome] += sums.calls
         self.sums.add(sums)
+
+    def add_times(self, sums: Sums) -> None:
+        """Add the latencies of calls whose amounts are there already."""
+        add(self.sums.latency, sums.latency)
+        add(self.sums.first_byte, sums.first_byte)
 
     @property
     def calls(self) -> int:
@@ -149,8 +154,9 @@ class Answer:
 def ask(asked: Asked) -> Answer:
     """Answer it all. Raises ValidationError as `usage.analytics.read` does."""
     period = asked.period
-    rows = read(asked.slice(period.start, period.end, period.step, asked.by), times=True)
+    rows = read(asked.slice(period.start, period.end, period.step, asked.by))
     groups, total, by_step = _grouped(asked.by, rows, asked)
+    _add_times(asked, groups, total, by_step)
     other = "client" if asked.by == "model" else "model"
     others, _, _ = _grouped(other, read(asked.slice(period.start, period.end, "", other)), asked)
     return Answer(
@@ -206,8 +212,6 @@ def _grouped(by: str, rows: Iterable[Row], asked: Asked) -> tuple[list[Group], F
     total, total_by_step = Figures(), defaultdict[datetime, Figures](Figures)
     for row in rows:
         value, outcome = row.group
-        if outcome == outcomes.REFUSED:  # answered by us, in no time: no provider's latency
-            row.sums.latency, row.sums.first_byte = {}, {}
         every = [whole[value], total]
         if row.at is not None:
             every += [by_step[value][row.at], total_by_step[row.at]]
@@ -222,15 +226,54 @@ def _grouped(by: str, rows: Iterable[Row], asked: Asked) -> tuple[list[Group], F
     return groups, total, total_by_step
 
 
+def _add_times(asked: Asked, groups: Sequence[Group], total: Figures, by_step: Mapping[Any, Figures]) -> None:
+    """Add latencies, of all calls but those that we refused, which no provider took any time for.
+
+    Read apart from the sums, and not for each group in each step: histograms are what costs time.
+    """
+    period, by_value = asked.period, {group.value: group.figures for group in groups}
+    only = {**asked.only, "outcome": sorted(outcomes.ALL - {outcomes.REFUSED})}
+    steps = Slice(period.start, period.end, period.zone, period.step, (), only, asked.reader)
+    for row in read(steps, times=True):
+        for figures in (total, by_step.get(row.at)):
+            if figures is not None:
+                figures.add_times(row.sums)
+    whole = Slice(period.start, period.end, period.zone, "", (asked.by,), only, asked.reader)
+    for row in read(whole, times=True):
+        if row.group[0] in by_value:
+            by_value[row.group[0]].add_times(row.sums)
+
+
 def _workflows(asked: Asked) -> Sequence[tuple[str, str, Sums]] | None:
     """Tags are summed up by day and client alone."""
     if set(asked.only) - {"client"}:
         return None
     period = asked.period
-    wanted = Slice(period.start, period.end, period.zone, "", ("client",), asked.only, asked.reader)
-    rows = sorted(read_tag(wanted, "workflow"), key=lambda row: (-row.sums.charge, -row.sums.calls, row.group[-1]))
-    known = names("client", {row.group[0] for row in rows[:_WORKFLOWS]}, asked.reader)
-    return [(known.get(row.group[0], ""), row.group[-1], row.sums) for row in rows[:_WORKFLOWS]]
+    if period.name == "24h":
+        found = _workflows_by_records(asked)
+    else:
+        wanted = Slice(period.start, period.end, period.zone, "", ("client",), asked.only, asked.reader)
+        found = [(row.group[0], row.group[1], row.sums) for row in read_tag(wanted, "workflow")]
+    dearest = sorted(found, key=lambda one: (-one[2].charge, -one[2].calls, one[1]))[:_WORKFLOWS]
+    known = names("client", {client for client, _, _ in dearest}, asked.reader)
+    return [(known.get(client, ""), workflow, sums) for client, workflow, sums in dearest]
+
+
+def _workflows_by_records(asked: Asked) -> list[tuple[int, str, Sums]]:
+    """Of 24 hours, which no days of tags make up."""
+    start, end = asked.period.start, asked.period.end
+    records = access.visible(asked.reader, UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end))
+    if "client" in asked.only:
+        records = records.filter(client__in=asked.only["client"])
+    summed = ("input_tokens", "output_tokens", "cost", "charge")
+    rows = records.exclude(workflow="").order_by().values("client", "workflow")
+    rows = rows.annotate(calls=Count("pk"), **{f"sum_{name}": Sum(name) for name in summed})
+    found = []
+    row: dict[str, Any]
+    for row in rows:  # type: ignore[assignment]  # its names are made above
+        sums = {"calls": row["calls"], **{name: row[f"sum_{name}"] for name in summed}}
+        found.append((row["client"], row["workflow"], Sums(int(sums.get(name, 0)) for name in AMOUNTS)))
+    return found
 
 
 def _executions(asked: Asked) -> Sequence[Mapping[str, Any]]:
