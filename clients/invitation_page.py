@@ -9,6 +9,7 @@ from django.contrib.auth import logout
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -33,12 +34,36 @@ def send(request: HttpRequest, person: User) -> HttpResponse:
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
-    root = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
-    link = root + reverse("invitation", args=[token])
-    mailed = invitations.mail(person, link, request.user if isinstance(request.user, User) else None)
+    link = _link(request, token)
+    mailed = invitations.mail(person, link, _by(request))
     until = (timezone.now() + invitations.LASTS).isoformat()
     request.session[WAITING] = [person.pk, encrypt(link), until, mailed]
     return page
+
+
+def send_again(request: HttpRequest, people: QuerySet[User]) -> None:
+    """Mail new links to those of `people` who have not come in; nobody's old link dies where no mail could go."""
+    if not invitations.mails_are_sent():
+        messages.error(request, "This installation sends no mail: open a person's page, and pass the link on yourself.")
+        return
+    for person in people:
+        if not (invitations.is_invited(person) and person.email):
+            messages.warning(request, f"{person}: needs no invitation, or has no e-mail address.")
+        elif invitations.mail(person, _link(request, invitations.invite(person)), _by(request)):
+            messages.success(request, f"A new invitation is on its way to {person.email}.")
+        else:
+            messages.error(
+                request, f"{person}: the mail server did not take the mail. Try again from the person's page."
+            )
+
+
+def _by(request: HttpRequest) -> User | None:
+    return request.user if isinstance(request.user, User) else None
+
+
+def _link(request: HttpRequest, token: str) -> str:
+    root = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+    return root + reverse("invitation", args=[token])
 
 
 @never_cache

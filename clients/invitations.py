@@ -5,7 +5,7 @@ A link is signed over what is stored of the password, so it dies when one is set
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from smtplib import SMTPException
 from typing import Any, Final
 
@@ -13,16 +13,20 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from clients.agency import agency
+from clients.audit import AuditEntry
 from pricing.actors import acting, present
 from pricing.audit import log_event
 
 LASTS: Final = timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
+_INVITED: Final = "invited"
 _NO_MAIL: Final = "django.core.mail.backends.dummy.EmailBackend"
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,19 @@ def is_invited(user: User) -> bool:
     return user.is_active and user.last_login is None and not user.has_usable_password()
 
 
+def with_invitations(people: QuerySet[User]) -> QuerySet[User]:
+    """Return `people`, each with `invited_at`: when the last link was made, as the audit log has it."""
+    made = AuditEntry.objects.filter(
+        content_type=ContentType.objects.get_for_model(User), object_id=OuterRef("pk"), event=_INVITED
+    )
+    return people.annotate(invited_at=Subquery(made.order_by("-timestamp").values("timestamp")[:1]))
+
+
+def has_expired(invited_at: datetime | None) -> bool:
+    """Tell whether a link made then, or never, works no more."""
+    return invited_at is None or timezone.now() - invited_at > LASTS
+
+
 @transaction.atomic
 def invite(user: User) -> str:
     """Return the token of a new link for `user`; every link that was made before is dead with it.
@@ -53,7 +70,7 @@ def invite(user: User) -> str:
         raise ValidationError(f"{user} needs no invitation: only active people who have never signed in do.")
     user.set_unusable_password()  # a new random text, over which the link is signed
     user.save(update_fields=["password"])
-    log_event(user, "invited")
+    log_event(user, _INVITED)
     return f"{user.pk}-{_tokens.make_token(user)}"
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
@@ -12,7 +12,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm
@@ -20,6 +22,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, 
 
 from clients import access, invitation_page, invitations
 from clients.access import Role
+from clients.sessions import end_sessions
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 
 admin.site.unregister(User)  # Django's page, with permissions one by one
@@ -66,6 +69,13 @@ class PersonForm(RoleFields):
         model = User
         fields = ("username", "first_name", "last_name", "email", "is_active")
 
+    def clean_email(self) -> str:
+        """Return the address; an old one that two people share may stay until it is changed."""
+        email: str = self.cleaned_data["email"]
+        if email and "email" in self.changed_data:
+            _check_free(email, self.instance)
+        return email
+
 
 class NewPersonForm(RoleFields):
     """A person who is invited."""
@@ -89,8 +99,7 @@ class NewPersonForm(RoleFields):
     def clean_email(self) -> str:
         """Return the address; two people with one could not both sign in by it."""
         email: str = self.cleaned_data["email"]
-        if User.objects.filter(Q(email__iexact=email) | Q(username__iexact=email)).exists():
-            raise ValidationError("Somebody else has this address.")
+        _check_free(email, self.instance)
         return email
 
     def clean(self) -> dict[str, Any]:
@@ -100,6 +109,16 @@ class NewPersonForm(RoleFields):
         if User.objects.filter(username__iexact=data["username"]).exists():
             self.add_error("username", "Somebody else has this user name.")
         return data
+
+
+def _check_free(email: str, person: User) -> None:
+    """Raise ValidationError where somebody else signs in by that address."""
+    others = User.objects.filter(Q(email__iexact=email) | Q(username__iexact=email)).exclude(pk=person.pk)
+    if other := others.first():
+        left = "" if other.is_active else ", who is inactive"
+        raise ValidationError(
+            f"This address is {other}'s already{left}. Two people with one could not both sign in by it."
+        )
 
 
 class _Added(HttpResponseRedirect):
@@ -122,6 +141,7 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
     ordering = ("username",)
     readonly_fields = ("last_login", "date_joined")
     filter_horizontal = ()
+    actions = ("invite_again",)
     fieldsets = (
         (None, {"fields": ("username", "first_name", "last_name", "email")}),
         ("Rights", {"fields": ("role", "all_clients", "is_active")}),
@@ -135,7 +155,7 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Fetch the roles of the whole page at once."""
         people: QuerySet[User] = super().get_queryset(request)
-        return people.select_related("membership")
+        return invitations.with_invitations(people.select_related("membership"))
 
     def changeform_view(
         self,
@@ -151,9 +171,14 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
         return answer
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page of an invitation."""
-        view = self.admin_site.admin_view(self.invitation_view)
-        return [path("<int:person_id>/invitation/", view, name="auth_user_invitation"), *super().get_urls()]
+        """Add the page of an invitation, and what ends sessions."""
+        invitation = self.admin_site.admin_view(self.invitation_view)
+        sessions = self.admin_site.admin_view(self.end_sessions_view)
+        return [
+            path("<int:person_id>/invitation/", invitation, name="auth_user_invitation"),
+            path("<int:person_id>/end-sessions/", sessions, name="auth_user_end_sessions"),
+            *super().get_urls(),
+        ]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -176,6 +201,24 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
         if not signed_in_lately(request):
             return ask_to_sign_in_again(request)
         return invitation_page.page(request, self, person)
+
+    @method_decorator(require_POST)
+    def end_sessions_view(self, request: HttpRequest, person_id: int) -> HttpResponse:
+        """Sign a person out everywhere."""
+        person = get_object_or_404(self.get_queryset(request), pk=person_id)
+        if not self.has_change_permission(request, person):
+            raise PermissionDenied
+        count = end_sessions(person)
+        messages.success(request, f"{person} was signed in at {count} place{'s'[: count != 1]}, and is no longer.")
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
+
+    @admin.action(description="Send the invitation again")
+    def invite_again(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponse | None:
+        """Mail new links to those who have not come in."""
+        if not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
+        invitation_page.send_again(request, people)
+        return None
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -201,12 +244,13 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
             access.set_role(obj, Role(form.cleaned_data["role"]), all_clients=form.cleaned_data["all_clients"])
 
     @display(  # type: ignore[untyped-decorator]  # unfold ships no types
-        description="state", label={"active": "success", "invited": "info", "inactive": "danger"}
+        description="state",
+        label={"active": "success", "invited": "info", "invitation expired": "warning", "inactive": "danger"},
     )
     def standing(self, user: User) -> str:
         """Return whether the person works here, is asked in, or has left."""
         if invitations.is_invited(user):
-            return "invited"
+            return "invitation expired" if invitations.has_expired(vars(user)["invited_at"]) else "invited"
         return "active" if user.is_active else "inactive"
 
     @admin.display(description="name")

@@ -19,8 +19,7 @@ QUIET: Final = {Heartbeat.Process.INGEST: timedelta(minutes=1), Heartbeat.Proces
 """After so long without a sign of life something is wrong; the worker does one thing after the other."""
 
 _NO_GATEWAY: Final = (
-    "No call is answered. `make run` starts it again by itself; if it does not come up, logs/gateway.log in DATA_DIR "
-    "says why."
+    "Calls fail. make run starts it again by itself; if it does not come up, logs/gateway.log in DATA_DIR says why."
 )
 _PARTS: Final = {
     "configuration": (
@@ -35,12 +34,12 @@ _PARTS: Final = {
 _DOES: Final = {
     Heartbeat.Process.INGEST: (
         "writes what was used into the database",
-        "Calls go on and nothing is lost, but usage shown here is behind. `make run` starts it again by itself; "
+        "Calls go on and nothing is lost, but usage shown here is behind. make run starts it again by itself; "
         "logs/ingest.log in DATA_DIR says what holds it up. Often it is a full disk, or the database.",
     ),
     Heartbeat.Process.WORKER: (
-        "rolls usage up, and sends alerts and mails",
-        "Calls go on, but no mail and no alert is sent, and charts are behind. `make run` starts it again by itself; "
+        "rolls usage up and sends mails",
+        "Calls go on, but no mail is sent, and charts are behind. make run starts it again by itself; "
         "logs/worker.log in DATA_DIR says what holds it up.",
     ),
 }
@@ -86,11 +85,11 @@ def _gateway() -> State:
     try:
         told = asyncio.run(_readiness())
     except (httpx.HTTPError, TimeoutError, ValueError):
-        return State("gateway", False, "It answers calls. It does not answer now.", (_NO_GATEWAY,))
+        return State("gateway", False, "It takes the calls. It does not answer.", (_NO_GATEWAY,))
     to_do = tuple(words for part, words in _PARTS.items() if told.get(part, "ok") != "ok")
     if told.get("status") == "draining":
-        return State("gateway", True, "It answers calls. It is stopping, and lets open calls finish.")
-    return State("gateway", not to_do, f"It answers calls. It says: {told.get('status', 'nothing')}.", to_do)
+        return State("gateway", True, "It takes the calls. It is stopping, and lets open calls finish.")
+    return State("gateway", not to_do, f"It takes the calls. It says: {told.get('status', 'nothing')}.", to_do)
 
 
 async def _readiness() -> dict[str, Any]:

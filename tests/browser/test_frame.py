@@ -1,12 +1,15 @@
 """The frame of the back office in a real browser: its policy is kept, and people with weak eyes can use it."""
 
 import pytest
+from django.contrib.auth import get_user_model
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from clients.access import Role, set_role
 from clients.audit import entries_about
+from clients.invitations import invite
 from clients.onboarding import create_client
 from keys import handover
 from keys.lifecycle import issue
@@ -57,6 +60,11 @@ PAGES = {
     "time-zone": "/admin/time-zone/",
     "second-factor": "/accounts/2fa/",
     "sessions": "/accounts/sessions/",
+    "password-forgotten": "/accounts/password/reset/",
+    "password-link-sent": "/accounts/password/reset/done/",
+    "person": "/admin/auth/user/{person}/change/",
+    "person-invitation": "/admin/auth/user/{person}/invitation/",
+    "invitation": "/accounts/invitation/{invitation}/",
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
 }
@@ -80,6 +88,8 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
     model = Model.objects.create(name="gpt-4o-mini", provider=provider)
     new_price(model, [Step(150_000, 700_000)], None, None)
+    colleague = get_user_model().objects.create_user("ana", "ana@example.com")
+    set_role(colleague, Role.OPERATOR)
     client.suspend("unpaid")
     client.activate()
     rows = {
@@ -89,9 +99,11 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "plan": client.plan,
         "provider": provider,
         "model": model,
+        "person": colleague,
     }
     _, usage_token = client_links.make(client, None)
-    ids = {name: row.pk for name, row in rows.items()} | {"token": token, "usage_token": usage_token}
+    tokens = {"token": token, "usage_token": usage_token, "invitation": invite(colleague)}
+    ids = {name: row.pk for name, row in rows.items()} | tokens
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()

@@ -186,7 +186,7 @@ def named(name: str) -> health.State:
 def test_a_gateway_that_does_not_answer_is_told_with_what_to_do(admin_client: Browser, settings: Settings) -> None:
     settings.PORT = 1
     assert not named("gateway").well
-    assert "No call is answered" in text(admin_client.get(page()))
+    assert "Calls fail" in text(admin_client.get(page()))
 
 
 def test_ingest_gives_a_sign_of_life_when_the_journal_is_in_the_database(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ OBJECT_PAGES = {
     "keys_apikey_show_once": ("keys_apikey", "view"),
     "keys_apikey_withdraw": ("keys_apikey", "change"),
     "auth_user_invitation": ("auth_user", "change"),
+    "auth_user_end_sessions": ("auth_user", "change"),
     "auth_user_password_change": ("auth_user", "change"),
     "clients_auditentry_export": ("clients_auditentry", "view"),
     "pricing_provider_connection": ("pricing_provider", "change"),
@@ -82,6 +83,7 @@ OBJECT_PAGES = {
     "pricing_model_withdraw": ("pricing_model", "change"),
 }
 POSTED = {
+    "auth_user_end_sessions",
     "pricing_provider_test",
     "pricing_provider_test_new",
     "pricing_model_catalogue",
