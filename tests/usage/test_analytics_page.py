@@ -229,3 +229,12 @@ def test_the_number_of_queries_does_not_grow_with_clients(
     roll_due()
     with time_machine.travel(NOW, tick=False), django_assert_max_num_queries(60):
         admin_client.get(URL)
+
+
+def test_the_range_is_told_in_the_zone_whose_days_it_has(admin_client: Browser) -> None:
+    admin_client.cookies["time_zone"] = "Asia/Tokyo"
+    record(call(create_client("Acme"), admitted_at=NOW, settled_at=NOW))
+    with time_machine.travel(NOW, tick=False):
+        assert "20 Nov 2026, 00:00 to now (UTC)" in text(admin_client.get(URL))
+        chosen = text(admin_client.get(f"{URL}?from=2026-11-20&to=2026-11-21&zone=Europe/Berlin"))
+    assert "20 Nov 2026, 00:00 to 22 Nov 2026, 00:00 (Europe/Berlin)" in chosen
