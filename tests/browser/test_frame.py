@@ -87,13 +87,13 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     client.suspend("unpaid")
     client.activate()
     rows = {
+        "person": colleague,
         "entry": entries_about(client)[0],
         "client": client,
         "key": key,
         "plan": client.plan,
         "provider": provider,
         "model": model,
-        "person": colleague,
     }
     ids = {name: row.pk for name, row in rows.items()} | {"token": token}
     operator.opens("/accounts/login/")
