@@ -87,21 +87,20 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
     client.suspend("unpaid")
     client.activate()
     rows = {
-        "person": colleague,
         "entry": entries_about(client)[0],
         "client": client,
         "key": key,
         "plan": client.plan,
         "provider": provider,
         "model": model,
+        "person": colleague,
     }
-    ids = {name: row.pk for name, row in rows.items()} | {"token": token}
+    ids = {name: row.pk for name, row in rows.items()} | {"token": token, "invitation": invite(colleague)}
     operator.opens("/accounts/login/")
     browser.execute_script(f"localStorage.setItem('adminTheme', '\"{theme}\"')")
     browser.refresh()
     operator.takes_a_picture(f"sign-in-{theme}-{width}")
     assert_usable(browser)
-    ids["invitation"] = invite(colleague)
     sign_in(operator)
     wrong = []
     for name, path in PAGES.items():
