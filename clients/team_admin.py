@@ -202,6 +202,13 @@ class TeamAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfol
             return ask_to_sign_in_again(request)
         return invitation_page.page(request, self, person)
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Set somebody's password after a fresh sign-in only."""
+        if self.has_view_permission(request) and not signed_in_lately(request):
+            return ask_to_sign_in_again(request)
+        answer: HttpResponse = super().user_change_password(request, id, form_url)
+        return answer
+
     @method_decorator(require_POST)
     def end_sessions_view(self, request: HttpRequest, person_id: int) -> HttpResponse:
         """Sign a person out everywhere."""

@@ -121,3 +121,22 @@ def test_an_owner_ends_the_sessions_of_a_colleague_and_of_nobody_else(admin_clie
 
 def test_the_sign_in_leads_to_a_forgotten_password() -> None:
     assert reverse("account_reset_password") in text(Browser().get("/accounts/login/"))
+
+
+def test_an_owner_sets_a_password_after_a_fresh_sign_in_only(
+    admin_client: Browser, admin_user: User, ana: User
+) -> None:
+    ana.set_password("forgotten")
+    ana.save()
+    page = reverse("admin:auth_user_password_change", args=[ana.pk])
+    assert page in text(admin_client.get(reverse("admin:auth_user_change", args=[ana.pk])))
+    new = {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+    stale = Browser()
+    stale.force_login(admin_user)
+    for answer in (stale.get(page), stale.post(page, new)):
+        assert "/reauthenticate/" in answer["Location"]
+    ana.refresh_from_db()
+    assert ana.check_password("forgotten")
+    assert admin_client.post(page, new).status_code == 302
+    ana.refresh_from_db()
+    assert ana.check_password(PASSWORD)
