@@ -27,7 +27,15 @@ from usage.client_list import (
     charged_this_month,
 )
 from usage.models import UsageRecord
-from usage.record_filters import DearerFilter, SlowerFilter, StatusFilter, WorkflowFilter
+from usage.record_filters import (
+    DearerFilter,
+    EndpointFilter,
+    KeyFilter,
+    ProviderFilter,
+    SlowerFilter,
+    StatusFilter,
+    WorkflowFilter,
+)
 
 
 @admin.register(UsageRecord)
@@ -48,7 +56,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     )
     list_filter = (
         *("client", "model", "outcome", "admitted_at"),
-        *(StatusFilter, SlowerFilter, DearerFilter, WorkflowFilter),
+        *(StatusFilter, SlowerFilter, DearerFilter, WorkflowFilter, EndpointFilter, KeyFilter, ProviderFilter),
     )
     search_fields = ("request_id",)
     search_help_text = "The request id, as in the answer's x-request-id."

@@ -7,6 +7,8 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 
 from clients import access
+from keys.models import APIKey
+from pricing.models import Provider
 from pricing.money import PICO
 from usage.models import TagRollup, UsageRecord
 
@@ -19,6 +21,7 @@ _STATUS: Final = {
     "failed": ("5xx: failed", {"status__gte": 500}),
     "none": ("none: hung up or interrupted", {"status": 0}),
 }
+_ENDPOINTS: Final = ("chat/completions", "completions", "embeddings", "responses")
 _MOST: Final = 100  # workflows offered
 
 
@@ -86,3 +89,48 @@ class WorkflowFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
         """Narrow the list."""
         return queryset.filter(workflow=str(self.value())[:200]) if self.value() else queryset
+
+
+class _OfOne(admin.SimpleListFilter):
+    """Narrows to one that a link from elsewhere names; offers none itself, since there may be thousands."""
+
+    model: type[APIKey | Provider]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the one that was named, if the reader sees it."""
+        value = request.GET.get(self.parameter_name or "", "")
+        if not (value.isdecimal() and len(value) < 19):
+            return []
+        found = access.visible(request.user, self.model._default_manager.filter(pk=int(value))).first()
+        return [] if found is None else [(value, str(found))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        return queryset.filter(**{str(self.parameter_name): int(str(self.value()))}) if self.value() else queryset
+
+
+class KeyFilter(_OfOne):
+    """Calls with one key."""
+
+    title, parameter_name, model = "key", "key", APIKey
+
+
+class ProviderFilter(_OfOne):
+    """Calls to one provider."""
+
+    title, parameter_name, model = "provider", "provider", Provider
+
+
+class EndpointFilter(admin.SimpleListFilter):
+    """Calls of one endpoint."""
+
+    title = "endpoint"
+    parameter_name = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [(name, name) for name in _ENDPOINTS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        return queryset.filter(endpoint=self.value()) if self.value() in _ENDPOINTS else queryset

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from pricing.money import format_dollars, format_sum
 from usage import outcomes
-from usage.dashboard import METRICS, NAMED, Answer, Asked, Figures, next_by, top
+from usage.dashboard import METRICS, Answer, Asked, Figures, next_by, top
 from usage.periods import Period
 
 _MONEY: Final = frozenset({"charge", "cost", "margin"})
@@ -95,7 +95,7 @@ def calls_link(asked: Asked, **more: str) -> str:
     for name, values in asked.only.items():
         if len(values) > 1:
             return ""
-        query[f"{name}__id__exact" if name in NAMED else name] = values[0]
+        query[f"{name}__id__exact" if name in ("client", "model") else name] = values[0]
     query["admitted_at__gte"] = asked.period.start.isoformat()
     query["admitted_at__lt"] = asked.period.end.isoformat()
     return f"{reverse('admin:usage_usagerecord_changelist')}?{urlencode({**query, **more})}"

@@ -6,8 +6,12 @@ from django.test import Client as Browser
 
 from clients.access import Role, set_role
 from clients.onboarding import create_client
+from keys.lifecycle import issue
+from pricing.models import Provider
+from proxy.request import Endpoint
 from tests.usage.test_pages import call
 from usage import due
+from usage.record_filters import _ENDPOINTS
 from usage.rollups import roll_due
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +47,25 @@ def test_each_filter_leaves_what_it_says(admin_client: Browser, query: str, foun
         call(acme, model_asked=name, **fields).save(force_insert=True)
     answer = admin_client.get(f"{URL}?{query}")
     assert {record.model_asked for record in answer.context["cl"].result_list} == found
+
+
+def test_links_of_analytics_lead_to_the_calls_of_one_key_provider_or_endpoint(admin_client: Browser) -> None:
+    acme = create_client("Acme")
+    key, _ = issue(acme, "n8n")
+    provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
+    wanted = call(acme, key=key, provider=provider, endpoint="embeddings", model_asked="wanted")
+    for record in (wanted, call(acme, model_asked="other", endpoint="responses")):
+        record.save(force_insert=True)
+    due.put_all_down()
+    for query in (f"key={key.pk}", f"provider={provider.pk}", "endpoint=embeddings"):
+        link = admin_client.get(f"/admin/analytics/?{query}").context["calls_link"]
+        answer = admin_client.get(link)
+        assert answer.status_code == 200, link
+        assert [record.model_asked for record in answer.context["cl"].result_list] == ["wanted"], link
+
+
+def test_the_endpoints_offered_are_those_that_there_are() -> None:
+    assert sorted(_ENDPOINTS) == sorted(endpoint.value for endpoint in Endpoint)
 
 
 def test_workflows_offered_are_those_of_ones_own_clients() -> None:
