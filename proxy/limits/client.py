@@ -19,6 +19,11 @@ def _slot(rule: Rule, subject: Subject) -> Slot:
     return rule.metric, rule.cycle, subject.zone, subject.start_day, rule.key_id
 
 
+def _limits(subject: Subject, key_id: int) -> bool:
+    """Whether the key has limits of its own."""
+    return any(rule.key_id == key_id != 0 for rule in subject.rules)
+
+
 class Plan:
     """What a reserve with one key goes through: the rules to judge by, and `others`, windows only counted on.
 
@@ -61,14 +66,20 @@ class ClientState:
         self._plans: dict[int, tuple[Subject, Plan]] = {}  # by key: what was asked last, and the answer
 
     def plan(self, subject: Subject, key_id: int) -> Plan | None:
-        """Return what to judge a call of `subject` with that key by; None while the ledger has not been read."""
+        """Return what to judge a call of `subject` with that key by; None while the ledger has not been read.
+
+        Rules that say nothing of a key which has limits of its own are no answer: they may be older than the key.
+        """
         asked = self._plans.get(key_id)
         if asked is not None and asked[0] is subject:
             return asked[1]
         if not self.sessions_loaded:
             return None
+        limited = _limits(subject, key_id)
         for candidate in (subject, self.announced, self.in_force):
-            if candidate is not None and (plan := self._planned(candidate, key_id)) is not None:
+            if candidate is None or (limited and not _limits(candidate, key_id)):
+                continue
+            if (plan := self._planned(candidate, key_id)) is not None:
                 self._plans[key_id] = (subject, plan)
                 return plan
         return None

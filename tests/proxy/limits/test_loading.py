@@ -7,7 +7,7 @@ import pytest
 
 from proxy.limits.memory import MemoryLimits
 from proxy.limits.reservation import Reservation
-from proxy.limits.rules import Balances, CounterKey, Demand, Missing, Refusal, Rule, Subject
+from proxy.limits.rules import Balances, CounterKey, Demand, LimitsNotLoaded, Missing, Refusal, Rule, Subject
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
@@ -154,6 +154,22 @@ async def test_a_call_that_read_its_rules_before_a_change_is_judged_by_those_in_
     strict = replace(BEFORE, rules=(replace(REQUESTS, amount=0),))
     assert engine.unloaded([strict], NOW) is None
     assert isinstance(await engine.reserve("slow body", AFTER, Demand(0, 0, False, None), NOW), Refusal)
+
+
+async def test_a_new_key_is_not_judged_before_its_own_limits_are_known() -> None:
+    """Its client is known, and without limits of the key that would let any number of calls through."""
+    engine = running(BEFORE)
+    limited = replace(BEFORE, rules=(REQUESTS, Rule(3, "requests", 1, "day", key_id=7)))
+    demand = Demand(10, 0, False, None)
+    with pytest.raises(LimitsNotLoaded):
+        await engine.reserve("before it is announced", limited, demand, NOW, 7)
+    missing = asked(engine, limited)
+    with pytest.raises(LimitsNotLoaded):
+        await engine.reserve("before it is loaded", limited, demand, NOW, 7)
+    assert isinstance(await engine.reserve("another key", limited, demand, NOW, 8), Reservation)
+    engine.load(Balances(), missing.until)
+    assert isinstance(await engine.reserve("first", limited, demand, NOW, 7), Reservation)
+    assert isinstance(await engine.reserve("second", limited, demand, NOW, 7), Refusal)
 
 
 async def test_a_client_that_comes_back_comes_back_with_its_past() -> None:
