@@ -30,6 +30,7 @@ from proxy.exchange import HeaderList
 from proxy.forward import Forwarder
 from proxy.limits.memory import MemoryLimits
 from proxy.metrics import Metrics
+from proxy.own_usage import OwnUsageTeller
 from proxy.pipeline import Pipeline
 from proxy.server import Server
 from proxy.upstream import Pool
@@ -85,6 +86,7 @@ class Process:
             headers=self._call_headers,
             on_end=self._ended,
         )
+        self.own_usage = OwnUsageTeller(self.limits, self.clock)
         trusted = tuple(ipaddress.ip_network(network) for network in settings.TRUSTED_PROXIES)
         self.app = Gateway(
             clock=self.clock,
@@ -94,6 +96,7 @@ class Process:
             limits=self.limits,
             pipeline=self.pipeline,
             metrics=self.metrics,
+            own_usage=self.own_usage,
             health=self,
             web=WebRelay(self.pool, web_port, trusted),
             trusted=trusted,
@@ -152,6 +155,7 @@ class Process:
             log.warning("%d calls were cut after %d s of draining", cut, settings.DRAIN_SECONDS)
         await self.keeper.stop()
         await self.directory.stop()
+        self.own_usage.stop()
         self.pool.close()
         if self._journal_task is not None:
             self._journal_task.cancel()

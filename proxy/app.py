@@ -16,6 +16,7 @@ from proxy.limits.headers import limit_headers
 from proxy.limits.memory import MemoryLimits
 from proxy.limits.told import standings_told
 from proxy.metrics import Metrics
+from proxy.own_usage import OwnUsageTeller
 from proxy.pipeline import Pipeline
 from proxy.request import Endpoint
 from proxy.web import Networks, WebRelay, client_address
@@ -26,8 +27,13 @@ JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 _POST = {b"/v1/" + endpoint.value.encode(): endpoint for endpoint in Endpoint}
 _MODELS = b"/v1/models"
+_OWN_USAGE = b"/v1/gateway/usage"
 RECHECK_US = 250_000  # a key judged longer ago than that is judged again before its call begins
-_EXISTS = "POST " + ", ".join(sorted(path.decode() for path in _POST)) + ", GET /v1/models and /v1/models/{id}"
+_EXISTS = (
+    "POST "
+    + ", ".join(sorted(path.decode() for path in _POST))
+    + ", GET /v1/models, /v1/models/{id} and /v1/gateway/usage"
+)
 # Paths that OpenAI's API has below /v1: somebody who calls one without it has set a base URL that lacks it.
 _BARE = tuple(b"/" + name for name in (b"chat/", b"completions", b"embeddings", b"responses", b"models"))
 
@@ -64,6 +70,7 @@ class Gateway:
         limits: MemoryLimits,
         pipeline: Pipeline,
         metrics: Metrics,
+        own_usage: OwnUsageTeller,
         health: Health,
         web: WebRelay,
         trusted: Networks,
@@ -76,6 +83,7 @@ class Gateway:
         self._limits = limits
         self._pipeline = pipeline
         self._metrics = metrics
+        self._own_usage = own_usage
         self._health = health
         self._web = web
         self._trusted = trusted
@@ -146,6 +154,10 @@ class Gateway:
             refused = await self._pipeline.call(exchange, endpoint, caller.grant, caller.origin, caller.id, caller.at)
             if refused is not None:
                 exchange.respond(*self.render(request, refused))
+        elif request.path == _OWN_USAGE:
+            document = await self._own_usage.tell(caller.grant)
+            headers = [JSON, (b"cache-control", b"no-store"), *self.call_headers(caller.id, caller.grant)]
+            exchange.respond(200, headers, document)
         else:
             self._serve_models(exchange, caller, caller.grant)
 
@@ -213,7 +225,7 @@ def _check_path(path: bytes, method: bytes) -> None:
     if path in _POST:
         if method != b"POST":
             raise MethodNotAllowed(f"{_shown(path)} takes POST only.", headers=((b"allow", b"POST"),))
-    elif path == _MODELS or (path.startswith(_MODELS + b"/") and len(path) > len(_MODELS) + 1):
+    elif path in (_MODELS, _OWN_USAGE) or (path.startswith(_MODELS + b"/") and len(path) > len(_MODELS) + 1):
         if method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed(f"{_shown(path)} takes GET only.", headers=((b"allow", b"GET"),))
     else:
