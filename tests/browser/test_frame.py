@@ -47,6 +47,7 @@ PAGES = {
     "usage": "/admin/usage/usagerecord/",
     "exports": "/admin/usage/exportschedule/",
     "export": "/admin/usage/exportschedule/{schedule}/change/",
+    "reconciliation": "/admin/reconciliation/",
     "export-new": "/admin/usage/exportschedule/add/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",

@@ -62,6 +62,7 @@ OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
     "costs": ("usage_usagerecord", "view"),
     "analytics": ("usage_usagerecord", "view"),
+    "reconcile": ("usage_exportschedule", "view"),
     "usage_exportschedule_run": ("usage_exportschedule", "change"),
     "client_usage_link": ("clients_client", "change"),
     "clients_client_import": ("clients_client", "add"),
