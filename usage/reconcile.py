@@ -62,7 +62,7 @@ _MEANINGS: Final = {
     Cause.ESTIMATED: "The provider told no usage with the answer, so we counted the tokens ourselves.",
     Cause.MISSING_HERE: "The provider counts calls that went past the gateway: somebody else uses its key.",
     Cause.MISSING_THERE: "We recorded calls that the provider does not count: another account, or not counted yet.",
-    Cause.PRICE: "The tokens are the same and the cost is not: look at the model's prices.",
+    Cause.PRICE: "The tokens are the same, or accounted for, and the cost is not: look at the model's prices.",
     Cause.PRICE_OR_TOKENS: "Only costs were loaded: load the usage of the same days as well to tell which.",
     Cause.ROUNDING: "Less than a millionth of a dollar.",
     Cause.UNEXPLAINED: "None of these accounts for it.",
@@ -241,12 +241,9 @@ def _reasons(differences: dict[str, int], theirs: Told | None, ours: Ours | None
     if theirs is None:
         yield Reason(Cause.MISSING_THERE, left)
         return
-    if set(left) == {"cost"} and abs(left["cost"]) <= ROUNDING:
-        yield Reason(Cause.ROUNDING, left)
-        return
     tells_tokens = theirs.input_tokens is not None
-    if set(left) == {"cost"} and tells_tokens:
-        yield Reason(Cause.PRICE, left)
+    if set(left) == {"cost"} and (tells_tokens or abs(left["cost"]) <= ROUNDING):
+        yield _of_cost_alone(left, tells_tokens)
         return
     for cause, doubtful in ((Cause.INTERRUPTED, ours.interrupted), (Cause.ESTIMATED, ours.estimated)):
         if shares := _within(left, doubtful, counted_there=cause == Cause.ESTIMATED):
@@ -256,8 +253,16 @@ def _reasons(differences: dict[str, int], theirs: Told | None, ours: Ours | None
         shares = {name: value for name, value in left.items() if (value > 0) == (calls > 0)}
         yield Reason(Cause.MISSING_HERE if calls > 0 else Cause.MISSING_THERE, shares)
         left = _less(left, shares)
-    if left:
-        yield Reason(Cause.UNEXPLAINED if tells_tokens else Cause.PRICE_OR_TOKENS, left)
+    if set(left) == {"cost"}:
+        yield _of_cost_alone(left, tells_tokens)
+    elif left:
+        yield Reason(Cause.UNEXPLAINED, left)
+
+
+def _of_cost_alone(left: dict[str, int], tells_tokens: bool) -> Reason:
+    if abs(left["cost"]) <= ROUNDING:
+        return Reason(Cause.ROUNDING, left)
+    return Reason(Cause.PRICE if tells_tokens else Cause.PRICE_OR_TOKENS, left)
 
 
 def _within(left: dict[str, int], doubtful: Told, *, counted_there: bool) -> dict[str, int]:
@@ -271,6 +276,9 @@ def _within(left: dict[str, int], doubtful: Told, *, counted_there: bool) -> dic
             share = max(-size, min(size, value))
         if share:
             shares[name] = share
+    tokens = sum(value for name, value in shares.items() if name.endswith("_tokens") and name != "cached_tokens")
+    if tokens * shares.get("cost", 0) < 0:  # fewer tokens do not cost more
+        del shares["cost"]
     return shares
 
 

@@ -47,7 +47,7 @@ class ReconcileForm(forms.Form):
     usage = _file("Usage", "Activity data grouped by model, or the answer of /v1/organization/usage/completions.")
     costs = _file("Costs", "Cost data grouped by line item, or the answer of /v1/organization/costs.")
     providers = forms.ModelMultipleChoiceField(
-        Provider.objects.none(), label="Of", widget=UnfoldAdminCheckboxSelectMultipleWidget
+        Provider.objects.none(), label="Calls to", widget=UnfoldAdminCheckboxSelectMultipleWidget
     )
 
     def __init__(self, *args: Any, user: access.Person, **kwargs: Any) -> None:

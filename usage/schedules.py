@@ -48,19 +48,19 @@ class ExportSchedule(models.Model):
         MONTH = "month", "The month before"
 
     class Destination(models.TextChoices):
-        MAIL = "mail", "Mailed"
-        FILE = "file", "Kept as a file, to be taken from here"
+        MAIL = "mail", "By mail"
+        FILE = "file", "To a file, to be taken from this page"
 
     name = models.CharField(max_length=100, unique=True, validators=[no_control_characters])
     group_by = models.CharField("a row for each", max_length=100, blank=True, default="client")
-    period = models.CharField("about", max_length=10, choices=Period, default=Period.MONTH)
+    period = models.CharField("report of", max_length=10, choices=Period, default=Period.MONTH)
     zone = models.CharField("days of", max_length=64, default=default_time_zone, validators=[check_time_zone])
     at = models.TimeField(
         "at", default=time(6), help_text="There, on the day after. Late enough that the last calls are recorded."
     )
     bom = models.BooleanField("for Excel", default=True, help_text="A byte order mark, so that it reads ü and €.")
     decimal_comma = models.BooleanField(default=False, help_text="0,5 for 0.5, and ; between columns.")
-    destination = models.CharField("goes", max_length=10, choices=Destination, default=Destination.FILE)
+    destination = models.CharField("where to", max_length=10, choices=Destination, default=Destination.FILE)
     addresses = models.TextField(
         "to", blank=True, max_length=2_000, help_text="E-mail addresses, separated by commas. Only where it is mailed."
     )

@@ -260,6 +260,8 @@ def test_estimated_calls_account_for_no_more_than_themselves(books: Books) -> No
     assert reasons(report) == {"ESTIMATED": {"input_tokens": -100, "cost": -3 * 10**8}}
     report = books.compare(*both(cell(2, 2_000, 100, 6 * 10**9)))
     assert reasons(report) == {"ESTIMATED": {"input_tokens": 300}, "UNEXPLAINED": {"input_tokens": 400}}
+    report = books.compare(*both(cell(2, 1_200, 100, 8 * 10**9)))  # fewer tokens do not cost more
+    assert reasons(report) == {"ESTIMATED": {"input_tokens": -100}, "PRICE": {"cost": 2 * 10**9}}
 
 
 def test_interrupted_calls_may_not_have_been_counted(books: Books) -> None:

@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                         ],
                         default="month",
                         max_length=10,
-                        verbose_name="about",
+                        verbose_name="report of",
                     ),
                 ),
                 (
@@ -78,10 +78,10 @@ class Migration(migrations.Migration):
                 (
                     "destination",
                     models.CharField(
-                        choices=[("mail", "Mailed"), ("file", "Kept as a file, to be taken from here")],
+                        choices=[("mail", "By mail"), ("file", "To a file, to be taken from this page")],
                         default="file",
                         max_length=10,
-                        verbose_name="goes",
+                        verbose_name="where to",
                     ),
                 ),
                 (
