@@ -9,7 +9,7 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from io import StringIO
@@ -44,6 +44,7 @@ class Cause(StrEnum):
 
     INTERRUPTED = "interrupted calls"
     ESTIMATED = "estimated calls"
+    NEXT_DAY = "counted the next day"
     MISSING_HERE = "missing here"
     MISSING_THERE = "missing there"
     PRICE = "price"
@@ -60,6 +61,7 @@ class Cause(StrEnum):
 _MEANINGS: Final = {
     Cause.INTERRUPTED: "The gateway or the stream ended before the provider told; we recorded an estimate.",
     Cause.ESTIMATED: "The provider told no usage with the answer, so we counted the tokens ourselves.",
+    Cause.NEXT_DAY: "What the provider lacks on one day it has too much on the next: calls around midnight UTC.",
     Cause.MISSING_HERE: "The provider counts calls that went past the gateway: somebody else uses its key.",
     Cause.MISSING_THERE: "We recorded calls that the provider does not count: another account, or not counted yet.",
     Cause.PRICE: "The tokens are the same, or accounted for, and the cost is not: look at the model's prices.",
@@ -145,10 +147,7 @@ def compare(export: Export, providers: Collection[Provider], reader: access.Pers
     ours = _ours(export, providers, by_model, reader)
     measures = tuple(name for name in MEASURES if any(getattr(told, name) is not None for told in theirs.values()))
     measures = measures or MEASURES
-    lines = tuple(
-        _line(key, theirs.get(key), ours.get(key), measures)
-        for key in sorted({*theirs, *ours}, key=lambda key: (key[0], key[1]))
-    )
+    lines = _over_midnight([_line(key, theirs.get(key), ours.get(key), measures) for key in sorted({*theirs, *ours})])
     return Report(
         export.first,
         export.last,
@@ -263,6 +262,35 @@ def _of_cost_alone(left: dict[str, int], tells_tokens: bool) -> Reason:
     if abs(left["cost"]) <= ROUNDING:
         return Reason(Cause.ROUNDING, left)
     return Reason(Cause.PRICE if tells_tokens else Cause.PRICE_OR_TOKENS, left)
+
+
+def _over_midnight(lines: list[Line]) -> tuple[Line, ...]:
+    """Call by its name what is missing there on one day and, just as much, here on the next."""
+    found = {(line.day, line.model): line for line in lines}
+    for line in lines:
+        missing = _share(line, Cause.MISSING_THERE)
+        following = found.get((line.day + timedelta(days=1), line.model))
+        if missing is None or following is None:
+            continue
+        surplus = _share(following, Cause.MISSING_HERE)
+        if surplus is None:
+            continue
+        sums = {name: missing.get(name, 0) + surplus.get(name, 0) for name in {*missing, *surplus}}
+        if any(left for name, left in sums.items() if name != "cost") or abs(sums.get("cost", 0)) > ROUNDING:
+            continue
+        key = (line.day, line.model)
+        found[key] = _renamed(found[key], Cause.MISSING_THERE)
+        found[following.day, line.model] = _renamed(following, Cause.MISSING_HERE)
+    return tuple(found.values())
+
+
+def _share(line: Line, cause: Cause) -> dict[str, int] | None:
+    return next((reason.shares for reason in line.reasons if reason.cause == cause), None)
+
+
+def _renamed(line: Line, cause: Cause) -> Line:
+    reasons = [replace(one, cause=Cause.NEXT_DAY) if one.cause == cause else one for one in line.reasons]
+    return replace(line, reasons=tuple(reasons))
 
 
 def _within(left: dict[str, int], doubtful: Told, *, counted_there: bool) -> dict[str, int]:

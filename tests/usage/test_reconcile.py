@@ -282,6 +282,19 @@ def test_calls_that_one_side_has_are_missing_on_the_other(books: Books) -> None:
     assert reasons(books.compare(*both(cell()))) == {"MISSING_THERE": less}
 
 
+def test_calls_around_midnight_are_the_next_day_there(books: Books) -> None:
+    days = [DAY, DAY + timedelta(days=1)]
+    books.call()
+    books.call(at=datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC), input_tokens=70)
+    books.call(at=NOON + timedelta(days=1))
+    model = "gpt-4o-mini-2024-07-18"
+    report = books.compare(usage_json({(days[0], model): cell(), (days[1], model): cell(2, 1_070, 200)}, days))
+    assert [reason.cause for line in report.lines for reason in line.reasons] == [Cause.NEXT_DAY] * 2
+    assert report.causes[0][2] == {"requests": 0, "input_tokens": 0, "output_tokens": 0}
+    report = books.compare(usage_json({(days[0], model): cell(), (days[1], model): cell(2, 1_071, 200)}, days))
+    assert [one.name for one, _, _ in report.causes] == ["MISSING_HERE", "MISSING_THERE"]
+
+
 def test_a_model_that_one_side_has_is_missing_whole(books: Books) -> None:
     books.call("o1")
     report = books.compare(*both(cell()))

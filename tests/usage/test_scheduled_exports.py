@@ -369,3 +369,42 @@ def test_days_are_those_of_the_zone() -> None:
     schedule = made(zone="Pacific/Kiritimati", since=NOW - timedelta(hours=30))
     put_down_due(NOW)
     assert spans(schedule)[-1] == ("2026-11-25", "2026-11-25")
+
+
+AT_ONCE = """
+import sys, django
+django.setup()
+from datetime import datetime, timedelta
+from django.utils import timezone
+from usage.models import ExportSchedule, ExportRun
+from usage.scheduled_exports import export_due
+now = datetime.fromisoformat("2026-11-26T14:37:00+00:00")
+if sys.argv[1] == "make":
+    ExportSchedule.objects.create(name="Daily", period="day", zone="UTC", since=now - timedelta(days=30))
+elif sys.argv[1] == "tell":
+    for run in ExportRun.objects.order_by("first"):
+        print(run.first, run.state, run.attempts)
+else:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(export_due(now))
+"""
+
+
+def test_four_workers_at_once_make_each_report_once(installation: Any) -> None:
+    made = installation.start("-c", AT_ONCE, "make")
+    assert made.communicate(timeout=60)[1] == ""
+    workers = [installation.start("-c", AT_ONCE, "work") for _ in range(4)]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    ended = [worker.communicate(timeout=60) for worker in workers]
+    assert not any(errors for _, errors in ended), ended
+    assert sum(int(out) for out, _ in ended) == 7
+    told = installation.start("-c", AT_ONCE, "tell").communicate(timeout=60)[0].splitlines()
+    assert told == [f"2026-11-{day} done 1" for day in range(19, 26)]
+    files = [path.name for path in (installation.data_dir / "exports").iterdir()]
+    assert len(files) == 7
+    assert not any(name.startswith(".") for name in files)
