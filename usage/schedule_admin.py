@@ -52,6 +52,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["group_by"] = list(self.instance.groups)
+        self.initial.setdefault("zone", self.instance.zone)  # declared fields know nothing of the model's default
         if not mails_are_sent() and "destination" in self.fields:
             self.fields["destination"].help_text = "No mail is sent yet: set EMAIL_URL where the gateway runs."
 

@@ -408,3 +408,10 @@ def test_four_workers_at_once_make_each_report_once(installation: Any) -> None:
     files = [path.name for path in (installation.data_dir / "exports").iterdir()]
     assert len(files) == 7
     assert not any(name.startswith(".") for name in files)
+
+
+def test_a_new_schedule_begins_in_the_zone_of_the_installation(admin_client: Browser, settings: Any) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    form = admin_client.get(reverse("admin:usage_exportschedule_add")).context["adminform"].form
+    assert form["zone"].value() == "Europe/Berlin"
+    assert form["group_by"].value() == ["client"]
