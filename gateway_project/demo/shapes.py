@@ -1,8 +1,9 @@
 """What the demo is made of: providers, models, and a dozen clients, each with a story. Data, and nothing of ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Final, Literal
 
 Speech = Literal["chat/completions", "responses", "embeddings"]
@@ -247,6 +248,20 @@ CLIENTS: Final = (
         archived=True, notes="Closed its online shop.",
     ),
 )  # fmt: skip
+
+MOST_CLIENTS: Final = 10_000
+
+
+def clients(count: int) -> tuple[ClientShape, ...]:
+    """Return so many: all of CLIENTS, and beyond them the same again under numbered names."""
+    rounds = range(1, max(1, -(-count // len(CLIENTS))) + 1)
+    every = (
+        shape if number == 1 else replace(shape, name=f"{shape.name} {number}", company=f"{shape.company} {number}")
+        for number in rounds
+        for shape in CLIENTS
+    )
+    return tuple(islice(every, max(count, len(CLIENTS))))
+
 
 # --- workflows ---
 
