@@ -148,12 +148,6 @@ def last(text: str, zone: str, now: datetime) -> tuple[datetime, datetime]:
     return now - duration, now
 
 
-def month_before(day: date) -> tuple[date, date]:
-    """Return the first and the last day of the month before the one of `day`."""
-    end = day.replace(day=1) - timedelta(days=1)
-    return end.replace(day=1), end
-
-
 def parse_group_by(text: str) -> tuple[str, ...]:
     """Return what `client,day` or `client,tag` names, in that order; `Question` judges it."""
     names = [name.strip() for name in text[:200].split(",")]
