@@ -169,9 +169,7 @@ def _row(line: Line, measures: tuple[str, ...]) -> dict[str, Any]:
 def _amount(name: str, value: int | None) -> str:
     if value is None:
         return "–"
-    if name == "cost":
-        return f"-{format_sum(-value)}" if value < 0 else format_sum(value)
-    return f"{value:,}"
+    return format_sum(value) if name == "cost" else f"{value:,}"
 
 
 def _difference(name: str, value: int) -> str:
