@@ -1,9 +1,9 @@
 """What the demo is made of: providers, models, and a dozen clients, each with a story. Data, and nothing of ours."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 from typing import Final, Literal
 
 Speech = Literal["chat/completions", "responses", "embeddings"]
@@ -253,14 +253,13 @@ MOST_CLIENTS: Final = 10_000
 
 
 def clients(count: int) -> tuple[ClientShape, ...]:
-    """Return so many: all of CLIENTS, and beyond them the same again under numbered names."""
-    rounds = range(1, max(1, -(-count // len(CLIENTS))) + 1)
-    every = (
-        shape if number == 1 else replace(shape, name=f"{shape.name} {number}", company=f"{shape.company} {number}")
-        for number in rounds
+    """Return so many: those of CLIENTS, and beyond them the same again under numbered names."""
+    more = (
+        replace(shape, name=f"{shape.name} {number}", company=f"{shape.company} {number}")
+        for number in itertools.count(2)
         for shape in CLIENTS
     )
-    return tuple(islice(every, max(count, len(CLIENTS))))
+    return tuple(itertools.islice(itertools.chain(CLIENTS, more), count))
 
 
 # --- workflows ---
