@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -60,6 +60,10 @@ class Told:
             if value is not None:
                 setattr(self, name, (getattr(self, name) or 0) + value)
 
+    def only(self, measures: Iterable[str]) -> dict[str, int | None]:
+        """Return what is told of some measures, by name."""
+        return {name: getattr(self, name) for name in measures}
+
 
 @dataclass(slots=True)
 class Export:
@@ -108,7 +112,7 @@ def merged(exports: list[Export]) -> Export:
         # Costs may tell tokens as well, by what they are billed for; usage tells them once and for all
         told_here = ("cost",) if usage and one not in usage else MEASURES
         for (day, model), told in one.cells.items():
-            whole.add(day, model, {name: getattr(told, name) for name in told_here})
+            whole.add(day, model, told.only(told_here))
     return whole
 
 
@@ -350,18 +354,22 @@ def _name(value: Any) -> str:
 def _count(value: Any, name: str, missing: int | None = None) -> int:
     if _is_empty(value) and missing is not None:
         return missing
-    found = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
+    number = _whole(value)
+    if number is None:
         raise _Wrong(f"{name} is {str(value)!r:.50}, not a whole number of 0 or more, of no more than 15 digits")
-    return int(found[1])
+    return number
 
 
 def _moment(value: Any, name: str) -> datetime:
-    found = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
-    seconds = int(found[1]) if found else -1
-    if not _EARLIEST.timestamp() <= seconds < _LATEST.timestamp():
+    seconds = _whole(value)
+    if seconds is None or not _EARLIEST.timestamp() <= seconds < _LATEST.timestamp():
         raise _Wrong(f"{name} is {str(value)!r:.50}, not seconds since 1970, such as 1790553600")
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _whole(value: Any) -> int | None:
+    found = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+    return None if found is None else int(found[1])
 
 
 def _is_empty(value: Any) -> bool:

@@ -5,14 +5,12 @@ gpt-4o-mini. What a difference is put down to is what could have made it, in thi
 calls that ended unseen, calls whose tokens we counted ourselves, calls that only one side has, the price.
 """
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 from enum import StrEnum
-from io import StringIO
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,12 +18,13 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from clients import access
-from clients.spreadsheet import disarmed
+from clients.spreadsheet import Value, disarmed, plain_lines
 from pricing.models import Model, Provider
 from pricing.money import format_dollars
 from usage import outcomes
 from usage.analytics import Slice
 from usage.analytics import read as read_sums
+from usage.costs import whole_days
 from usage.folding import Sums
 from usage.provider_exports import MEASURES, Export, Told
 
@@ -141,9 +140,7 @@ def compare(export: Export, providers: Collection[Provider], reader: access.Pers
     by_model = all(model for _, model in export.cells)
     theirs: dict[tuple[date, str], Told] = defaultdict(Told)
     for (day, name), told in export.cells.items():
-        theirs[day, base_name(name) if by_model else ALL_MODELS].add(
-            **{measure: getattr(told, measure) for measure in MEASURES}
-        )
+        theirs[day, base_name(name) if by_model else ALL_MODELS].add(**told.only(MEASURES))
     ours = _ours(export, providers, by_model, reader)
     measures = tuple(name for name in MEASURES if any(getattr(told, name) is not None for told in theirs.values()))
     measures = measures or MEASURES
@@ -167,34 +164,27 @@ def base_name(name: str) -> str:
 
 def text(report: Report) -> Iterator[str]:
     """Yield the lines of a CSV file: RFC 4180, one header line, numbers plain, formulas disarmed."""
-    buffer = StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
+    return plain_lines(_cells(report))
+
+
+def _cells(report: Report) -> Iterator[list[Value]]:
     names = ["cost_usd" if name == "cost" else name for name in report.told]
-    writer.writerow(
-        ["day", "model"]
-        + [f"{side}_{name}" for name in names for side in ("provider", "gateway", "difference")]
-        + ["put_down_to"]
-    )
+    sides = ("provider", "gateway", "difference")
+    yield ["day", "model", *(f"{side}_{name}" for name in names for side in sides), "put_down_to"]
     for line in report.lines:
-        row: list[str | int] = [line.day.isoformat(), str(disarmed(line.model))]
+        row: list[Value] = [line.day.isoformat(), disarmed(line.model)]
         for name in report.told:
             for value in (_of(line.theirs, name), _of(line.ours, name), line.differences[name]):
                 row.append("" if value is None else format_dollars(value) if name == "cost" else value)
         row.append("; ".join(reason.cause for reason in line.reasons))
-        writer.writerow(row)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-    if not report.lines:
-        yield buffer.getvalue()
+        yield row
 
 
 def _ours(
     export: Export, providers: Collection[Provider], by_model: bool, reader: access.Person | None
 ) -> dict[tuple[date, str], Ours]:
     asked = Slice(
-        datetime.combine(export.first, time(), UTC),
-        datetime.combine(export.last + timedelta(days=1), time(), UTC),
+        *whole_days(export.first, export.last, "UTC"),
         "UTC",
         "day",
         ("model", "outcome", "estimated"),
@@ -322,7 +312,7 @@ def _of(told: Told | None, name: str) -> int | None:
 def _sum(all_told: list[Told], measures: tuple[str, ...]) -> Told:
     total = Told(**dict.fromkeys(measures, 0))
     for told in all_told:
-        total.add(**{name: getattr(told, name) for name in measures})
+        total.add(**told.only(measures))
     return total
 
 

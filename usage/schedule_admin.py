@@ -1,5 +1,6 @@
 """Admin pages of scheduled exports: what goes out when and to whom, what came of it, and the files."""
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django import forms
@@ -11,7 +12,6 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpRe
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.views.decorators.http import require_POST, require_safe
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget
@@ -148,22 +148,18 @@ class ExportScheduleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no 
         return f"to {schedule.addresses}" if schedule.addresses else "to a file"
 
     @admin.display(description="next")
-    def next_shown(self, schedule: ExportSchedule) -> str:
+    def next_shown(self, schedule: ExportSchedule) -> datetime | str:
         """When the next one goes out."""
-        return _moment(schedule.next_at(timezone.now())) if schedule.enabled else "not enabled"
+        return schedule.next_at(timezone.now()) if schedule.enabled else "not enabled"
 
     @admin.display(description="last run", empty_value="never")
-    def last_shown(self, schedule: ExportSchedule) -> str | None:
+    def last_shown(self, schedule: ExportSchedule) -> datetime | None:
         """When the last was made."""
-        made = vars(schedule)["_last_made_at"]
-        return None if made is None else _moment(made)
+        made: datetime | None = vars(schedule)["_last_made_at"]
+        return made
 
     @admin.display(description="outcome", empty_value="–")
     def outcome_shown(self, schedule: ExportSchedule) -> str | None:
         """What came of it."""
         state, told = vars(schedule)["_last_state"], vars(schedule)["_last_told"]
         return None if state is None else f"{ExportRun.State(state).label}: {told}" if told else state.capitalize()
-
-
-def _moment(moment: Any) -> str:
-    return date_format(timezone.localtime(moment), "j M Y, H:i T")

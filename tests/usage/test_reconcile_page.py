@@ -6,11 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client as Browser
 
-from clients.access import Role, set_role
+from clients.access import Role
+from tests.conftest import browser_of
 from tests.usage.test_pages import text
 from tests.usage.test_reconcile import Books, both, cell
 from usage import reconcile_page
@@ -30,19 +29,11 @@ def loaded(books: Books, **files: bytes) -> dict[str, Any]:
     }
 
 
-def as_person(role: Role) -> Browser:
-    user = User.objects.create_user(role.value)
-    set_role(user, role)
-    browser = Browser()
-    browser.force_login(user)
-    return browser
-
-
 def test_finance_compares_and_takes_the_csv(books: Books) -> None:
     books.call()
     books.call("o1")
     usage, costs = both(cell(cost=6 * 10**9))
-    browser = as_person(Role.FINANCE)
+    browser = browser_of(Role.FINANCE)
     assert "nothing of them is kept" in text(browser.get(URL))
     shown = text(browser.post(URL, loaded(books, usage=usage, costs=costs)))
     assert "2 of 2 days and models differ" in shown
@@ -60,13 +51,13 @@ def test_finance_compares_and_takes_the_csv(books: Books) -> None:
 
 def test_what_agrees_says_so(books: Books) -> None:
     books.call()
-    shown = text(as_person(Role.OWNER).post(URL, loaded(books, usage=both(cell())[0])))
+    shown = text(browser_of(Role.OWNER).post(URL, loaded(books, usage=both(cell())[0])))
     assert "all of it agrees" in shown
     assert "What the differences are put down to" not in shown
 
 
 def test_what_is_wrong_is_told_and_names_run_nothing(books: Books) -> None:
-    browser = as_person(Role.OWNER)
+    browser = browser_of(Role.OWNER)
     answer = browser.post(URL, loaded(books, usage=b"PK\x03\x04"))
     assert answer.status_code == 400
     assert "workbook" in answer.content.decode()
@@ -83,7 +74,7 @@ def test_what_is_wrong_is_told_and_names_run_nothing(books: Books) -> None:
 
 
 def test_what_a_page_carries_is_only_its_own(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser = as_person(Role.OWNER)
+    browser = browser_of(Role.OWNER)
     shown = text(browser.post(URL, loaded(books, usage=both(cell())[0])))
     found = re.search(r'name="compared" value="([^"]+)"', shown)
     assert found
@@ -97,7 +88,7 @@ def test_what_a_page_carries_is_only_its_own(books: Books, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
 def test_others_do_not(books: Books, role: Role) -> None:
-    browser = as_person(role)
+    browser = browser_of(role)
     assert browser.get(URL).status_code == 403
     assert browser.post(URL, loaded(books, usage=both(cell())[0])).status_code == 403
     assert "Reconciliation" not in browser.get("/admin/").content.decode()

@@ -13,15 +13,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
-from django.contrib.auth.models import User
 from django.core import mail
 from django.core.exceptions import ValidationError
 from django.test import Client as Browser
 from django.urls import reverse
 
-from clients.access import Role, set_role
+from clients.access import Role
 from clients.models import AuditEntry
 from clients.onboarding import create_client
+from tests.conftest import browser_of
 from tests.usage.test_pages import call
 from usage import scheduled_exports, schedules
 from usage.costs import DIMENSIONS
@@ -313,17 +313,9 @@ def test_names_of_files_are_safe(folder: Path, name: str) -> None:
     assert path.name.isascii()
 
 
-def person(role: Role) -> Browser:
-    user = User.objects.create_user(role.value)
-    set_role(user, role)
-    browser = Browser()
-    browser.force_login(user)
-    return browser
-
-
 def test_finance_makes_a_schedule_runs_it_and_takes_the_file() -> None:
     with time_machine.travel(NOW, tick=False):
-        browser = person(Role.FINANCE)
+        browser = browser_of(Role.FINANCE)
         form = {"name": "Monthly", "enabled": "on", "group_by": ["month", "client"], "period": "month", "zone": "UTC",
                 "at": "06:00", "destination": "file", "addresses": "", "keep": ""}  # fmt: skip
         answer = browser.post(reverse("admin:usage_exportschedule_add"), form)
@@ -352,7 +344,7 @@ def test_finance_makes_a_schedule_runs_it_and_takes_the_file() -> None:
         other = made(name="Other")
         assert browser.get(reverse("admin:usage_exportschedule_file", args=[other.pk, run.pk])).status_code == 404
         for role in (Role.OPERATOR, Role.VIEWER):
-            assert person(role).get(file).status_code in {403, 404}
+            assert browser_of(role).get(file).status_code in {403, 404}
         ExportRun.objects.update(file_name="../gateway.sqlite3")
         assert browser.get(file).status_code == 404
 
