@@ -26,6 +26,7 @@ M = TypeVar("M", bound=models.Model)
 ALL: Final = frozenset(Role)
 OPERATORS: Final = frozenset({Role.OWNER, Role.OPERATOR})
 OWNERS: Final = frozenset({Role.OWNER})
+BOOKKEEPERS: Final = frozenset({Role.OWNER, Role.FINANCE})
 
 
 class UnknownModel(LookupError):
@@ -82,6 +83,8 @@ RULES: Final[dict[str, Rule]] = {
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),
+    "usage.exportschedule": Rule(BOOKKEEPERS, BOOKKEEPERS),
+    "usage.reconciliation": Rule(BOOKKEEPERS, frozenset()),  # a page, of which nothing is kept
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),
     "usage.tagrollup": Rule(ALL, frozenset(), "client__owner"),

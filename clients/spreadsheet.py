@@ -31,6 +31,12 @@ def lines(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[st
         yield writer.writerow([disarmed(value) for value in row])
 
 
+def plain_lines(rows: Iterable[Sequence[Value]], delimiter: str = ",") -> Iterator[str]:
+    """Yield a line for each row as it is: quoted where it must be, with nothing in front, and nothing disarmed."""
+    writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
+    return map(writer.writerow, rows)
+
+
 def disarmed(value: Value) -> Value:
     """Return `value`, behind an apostrophe where it is text that a spreadsheet would run."""
     return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA) else value

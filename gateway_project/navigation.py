@@ -25,6 +25,8 @@ SIDEBAR: Final = [
         Entry("Clients", "groups", "admin:clients_client_changelist", "clients.view_client"),
         Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
         Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),
+        Entry("Exports", "schedule_send", "admin:usage_exportschedule_changelist", "usage.view_exportschedule"),
+        Entry("Reconciliation", "balance", "admin:reconcile", "usage.view_reconciliation"),
     ],
     [
         Entry("Models & prices", "sell", "admin:pricing_model_changelist", "pricing.view_model"),

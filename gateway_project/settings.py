@@ -323,6 +323,7 @@ if HTTPS and not TRUSTED_PROXIES:
 # --- Celery ---------------------------------------------------------------------------------------------------------
 
 BROKER_DIR = DATA_DIR / "broker"
+EXPORTS_DIR = DATA_DIR / "exports"  # cost reports that go out by the clock
 if REDIS_URL:
     if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
         raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
@@ -355,6 +356,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "gateway_project.tasks.roll_usage",
         "schedule": timedelta(seconds=5),
         "options": {"expires": 5},  # while one rolls, no others queue up
+    },
+    "send the cost reports that are due": {
+        "task": "gateway_project.tasks.export_costs",
+        "schedule": timedelta(seconds=15),
+        "options": {"expires": 15},
     },
 }
 

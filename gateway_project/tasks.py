@@ -7,6 +7,7 @@ from gateway_project.celery import app
 from keys import handover, notices
 from usage import heartbeats
 from usage.rollups import roll_due
+from usage.scheduled_exports import export_due
 
 ROLLING_SECONDS = 20  # then other tasks have their turn
 
@@ -29,6 +30,12 @@ def tell_of_keys() -> None:
 def roll_usage() -> None:
     """Add to rollups what ingest has recorded since."""
     roll_due(ROLLING_SECONDS)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def export_costs() -> None:
+    """Send the cost reports that are due."""
+    export_due()
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -50,6 +50,8 @@ def format_dollars(picodollars: int) -> str:
 
 def format_sum(picodollars: int) -> str:
     """Return USD for the eye, thousands apart: to the cent, below a cent to the millionth. Exports are exact."""
+    if picodollars < 0:
+        return f"-{format_sum(-picodollars)}"
     if 0 < picodollars < 10**6:
         return "< 0.000001"
     whole, rest = divmod(picodollars, PICO)

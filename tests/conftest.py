@@ -5,8 +5,10 @@ from time import time
 
 import pytest
 from allauth.account.internal.flows.login import _AUTHENTICATION_METHODS_USER_SESSION_KEY as USER_OF_METHODS
+from django.contrib.auth.models import User
 from django.test import Client as Browser
 
+from clients.access import Role, set_role
 from tests.installation import Installation
 
 
@@ -40,6 +42,15 @@ def _tests_may_empty_the_audit_log() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", flush_all)
         yield
+
+
+def browser_of(role: Role) -> Browser:
+    """Return the browser of somebody new in that role, signed in."""
+    user = User.objects.create_user(role.value)
+    set_role(user, role)
+    browser = Browser()
+    browser.force_login(user)
+    return browser
 
 
 def sign_in_freshly(browser: Browser) -> Browser:

@@ -3,15 +3,14 @@
 Spreadsheets and parsers both take the first line for the header, so range and zone are columns, not lines above it.
 """
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from io import StringIO
+from itertools import islice
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from clients.spreadsheet import BOM, disarmed
+from clients.spreadsheet import BOM, Value, disarmed, plain_lines
 from pricing.money import format_dollars
 from usage.costs import Question, Row, rows
 
@@ -35,18 +34,10 @@ class Form:
 
 def text(question: Question, form: Form = Form()) -> Iterator[str]:
     """Yield the file in pieces: the header at once, then rows as the database gives them."""
-    buffer = StringIO()
-    writer = csv.writer(buffer, delimiter=";" if form.decimal_comma else ",", lineterminator="\r\n")
-    writer.writerow((*question.group_by, *COLUMNS))
-    yield (BOM if form.bom else "") + _taken(buffer)
-    zone = ZoneInfo(question.zone)
-    about = (question.start.astimezone(zone).isoformat(), question.end.astimezone(zone).isoformat(), question.zone)
-    for number, row in enumerate(rows(question), start=1):
-        writer.writerow((*map(disarmed, row.groups), *_numbers(row, form), *about))
-        if number % _BLOCK == 0:
-            yield _taken(buffer)
-    if rest := _taken(buffer):
-        yield rest
+    lines = plain_lines(_cells(question, form), ";" if form.decimal_comma else ",")
+    yield (BOM if form.bom else "") + next(lines)
+    while block := "".join(islice(lines, _BLOCK)):
+        yield block
 
 
 def file_name(question: Question) -> str:
@@ -58,6 +49,14 @@ def file_name(question: Question) -> str:
     return f"costs-{by}-{first}-to-{last}-{question.zone.replace('/', '-')}.csv"
 
 
+def _cells(question: Question, form: Form) -> Iterator[Sequence[Value]]:
+    yield (*question.group_by, *COLUMNS)
+    zone = ZoneInfo(question.zone)
+    about = (question.start.astimezone(zone).isoformat(), question.end.astimezone(zone).isoformat(), question.zone)
+    for row in rows(question):
+        yield (*map(disarmed, row.groups), *_numbers(row, form), *about)
+
+
 def _numbers(row: Row, form: Form) -> Iterator[str | int]:
     yield from (row.requests, row.input_tokens, row.cached_tokens, row.output_tokens)
     for money in (row.cost, row.charge, row.margin):
@@ -65,10 +64,3 @@ def _numbers(row: Row, form: Form) -> Iterator[str | int]:
         yield plain.replace(".", ",") if form.decimal_comma else plain
     yield from (row.cache_write_tokens, row.audio_input_tokens, row.reasoning_tokens, row.audio_output_tokens)
     yield from (row.sessions, row.estimated_requests, row.uncounted_requests)
-
-
-def _taken(buffer: StringIO) -> str:
-    taken = buffer.getvalue()
-    buffer.seek(0)
-    buffer.truncate()
-    return taken

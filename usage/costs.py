@@ -5,7 +5,7 @@ Sums are made by the database and read one by one; money is integers of picodoll
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,7 @@ from keys.lifecycle import parse_duration
 from keys.models import APIKey
 from pricing.models import Model, Provider
 from usage import outcomes
+from usage.days import midnight
 from usage.models import UsageRecord
 
 LONGEST: Final = timedelta(days=5 * 366)
@@ -128,7 +129,8 @@ def whole_days(first: date, last: date, zone: str) -> tuple[datetime, datetime]:
     check_time_zone(zone)
     if not EARLIEST <= min(first, last) <= max(first, last) < LATEST:
         raise ValidationError(f"Days are from {EARLIEST} to {LATEST}.")
-    return _midnight(first, zone), _midnight(last + timedelta(days=1), zone)
+    there = ZoneInfo(zone)
+    return midnight(first, there), midnight(last + timedelta(days=1), there)
 
 
 def last(text: str, zone: str, now: datetime) -> tuple[datetime, datetime]:
@@ -143,15 +145,9 @@ def last(text: str, zone: str, now: datetime) -> tuple[datetime, datetime]:
     if duration > LONGEST:
         raise ValidationError("The range is longer than five years: ask for it in parts.")
     if text.strip()[-1] in "dw":
-        today = now.astimezone(ZoneInfo(zone)).date()
-        return _midnight(today - timedelta(days=duration.days - 1), zone), now
+        there = ZoneInfo(zone)
+        return midnight(now.astimezone(there).date() - timedelta(days=duration.days - 1), there), now
     return now - duration, now
-
-
-def month_before(day: date) -> tuple[date, date]:
-    """Return the first and the last day of the month before the one of `day`."""
-    end = day.replace(day=1) - timedelta(days=1)
-    return end.replace(day=1), end
 
 
 def parse_group_by(text: str) -> tuple[str, ...]:
@@ -248,12 +244,6 @@ def _names(reader: access.Person | None, dimension: str) -> dict[int, str]:
     if model is APIKey:
         return {key.pk: str(key) for key in seen.only("name", "hint").iterator(chunk_size=_CHUNK)}
     return dict(seen.values_list("pk", "name"))
-
-
-def _midnight(day: date, zone: str) -> datetime:
-    """Return when a day begins: where clocks skip midnight, at the first moment after."""
-    there = ZoneInfo(zone)
-    return datetime.combine(day, time(), there).astimezone(ZoneInfo("UTC"))
 
 
 def _offset(question: Question) -> Combinable:

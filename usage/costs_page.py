@@ -21,7 +21,8 @@ from unfold.widgets import (
 from clients import access
 from clients.models import Client, default_time_zone, time_zones
 from usage.cost_csv import Form, file_name, text
-from usage.costs import DIMENSIONS, Question, month_before, reads, rows, total, whole_days
+from usage.costs import DIMENSIONS, Question, reads, rows, total, whole_days
+from usage.days import month_before
 from usage.models import UsageRecord
 
 SHOWN: Final = 100

@@ -18,6 +18,12 @@ def hour_of(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+def month_before(day: date) -> tuple[date, date]:
+    """Return the first and the last day of the month before the one of `day`."""
+    end = day.replace(day=1) - timedelta(days=1)
+    return end.replace(day=1), end
+
+
 class Days:
     """The days of one zone. Asked for moments near each other it computes almost nothing."""
 

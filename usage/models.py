@@ -12,11 +12,14 @@ from pricing.models import Model, Price, Provider
 from usage import outcomes
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
+from usage.schedules import ExportRun, ExportSchedule
 
 __all__ = [
     "ALL",
     "HOUR",
     "ClientLink",
+    "ExportRun",
+    "ExportSchedule",
     "Heartbeat",
     "RolledZone",
     "RollupDue",

@@ -103,8 +103,7 @@ def calls_link(asked: Asked, **more: str) -> str:
 
 def money(picodollars: int) -> Cell:
     """Return a cell of USD."""
-    sign = "-" if picodollars < 0 else ""
-    return Cell(sign + format_sum(abs(picodollars)), Decimal(format_dollars(picodollars)))
+    return Cell(format_sum(picodollars), Decimal(format_dollars(picodollars)))
 
 
 def count(number: int) -> Cell:

@@ -30,6 +30,7 @@ from usage.models import UsageRecord
 DAYS: Final = 90
 RECORDS: Final = 120_000
 SEED: Final = 1
+CLIENTS: Final = len(shapes.CLIENTS)
 FEWEST_DAYS, MOST_DAYS = 14, 366
 
 _at, _template, _opened = map(attrgetter, ("at", "template", "opened"))
@@ -114,10 +115,11 @@ def fill(
     *,
     days: int = DAYS,
     records: int = RECORDS,
+    clients: int = CLIENTS,
     seed: int = SEED,
     say: Callable[[str], object] = lambda _: None,
 ) -> Filled:
-    """Make the demo as of `now`, with about `records` records, in place of a first run.
+    """Make the demo as of `now`, with about `records` records of `clients` clients, in place of a first run.
 
     `say` is told how far it has come. Raises ImproperlyConfigured where the installation is not new: a demo, clients
     other than the first run's, any usage; or where something else has its database open.
@@ -126,7 +128,7 @@ def fill(
     try:
         with alone(), _no_garbage(), transaction.atomic():
             welcome = prepare()
-            there_is = world.build(now, days)
+            there_is = world.build(now, days, clients)
             target = store()
             calls = Calls(there_is, now, days, records, seed, target.encode)
             ledger, client_of = _Ledger(), {key.id: party.client.pk for party in there_is.parties for key in party.keys}

@@ -1,7 +1,8 @@
 """What the demo is made of: providers, models, and a dozen clients, each with a story. Data, and nothing of ours."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal
 
@@ -247,6 +248,19 @@ CLIENTS: Final = (
         archived=True, notes="Closed its online shop.",
     ),
 )  # fmt: skip
+
+MOST_CLIENTS: Final = 10_000
+
+
+def clients(count: int) -> tuple[ClientShape, ...]:
+    """Return so many: those of CLIENTS, and beyond them the same again under numbered names."""
+    more = (
+        replace(shape, name=f"{shape.name} {number}", company=f"{shape.company} {number}")
+        for number in itertools.count(2)
+        for shape in CLIENTS
+    )
+    return tuple(itertools.islice(itertools.chain(CLIENTS, more), count))
+
 
 # --- workflows ---
 

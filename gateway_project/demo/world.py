@@ -66,12 +66,15 @@ class World:
     parties: tuple[Party, ...]
 
 
-def build(now: datetime, days: int) -> World:
-    """Make everything, as it would be `now` after `days` days of use; limits are set later, when use is known."""
+def build(now: datetime, days: int, clients: int) -> World:
+    """Make everything, as it would be `now` after `days` days of use by so many clients.
+
+    Limits are set later, when use is known.
+    """
     start = midnight(now, days)
     models = _models(start, now, days)
     owners = {shapes.ADMIN: _admin(), shapes.MARIA: _maria(start)}
-    return World(models, tuple(_party(shape, owners[shape.owner], start, now) for shape in shapes.CLIENTS))
+    return World(models, tuple(_party(shape, owners[shape.owner], start, now) for shape in shapes.clients(clients)))
 
 
 def midnight(now: datetime, days_ago: int) -> datetime:

@@ -19,6 +19,7 @@ from tests.browser.axe import assert_usable, findings
 from tests.browser.operator import Operator, sign_in
 from tests.clients.test_plans import make_plan
 from usage import client_links
+from usage.models import ExportSchedule
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,6 +45,10 @@ PAGES = {
     "key-handed-over": "/keys/{token}/",
     "key-not-shown-again": "/admin/keys/apikey/{key}/new/",
     "usage": "/admin/usage/usagerecord/",
+    "exports": "/admin/usage/exportschedule/",
+    "export": "/admin/usage/exportschedule/{schedule}/change/",
+    "reconciliation": "/admin/reconciliation/",
+    "export-new": "/admin/usage/exportschedule/add/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
     "provider-connection": "/admin/pricing/provider/{provider}/connection/",
@@ -100,6 +105,7 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "provider": provider,
         "model": model,
         "person": colleague,
+        "schedule": ExportSchedule.objects.create(name="Monthly"),
     }
     _, usage_token = client_links.make(client, None)
     tokens = {"token": token, "usage_token": usage_token, "invitation": invite(colleague)}

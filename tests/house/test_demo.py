@@ -18,6 +18,7 @@ from django.db.models import Count, Max, Q, Sum
 from clients.models import Client, Limit
 from clients.onboarding import create_client
 from gateway_project.demo.fill import fill
+from gateway_project.demo.shapes import CLIENTS
 from keys.models import APIKey, KeyUse
 from pricing.models import Model, Price, Provider
 from pricing.quotes import Usage, card_at, charge, microseconds, quote
@@ -209,7 +210,17 @@ def test_a_demo_is_not_filled_twice(filled: Installation) -> None:
     assert filled.sql("SELECT count(*) AS n FROM usage_usagerecord") == before
 
 
-@pytest.mark.parametrize("option", [["--days", "5"], ["--records", "-1"], ["--records", "many"]])
+@pytest.mark.django_db
+def test_more_clients_are_the_same_again_under_numbered_names() -> None:
+    fill(NOW, days=14, records=200, clients=len(CLIENTS) + 2)
+    names = set(Client.objects.values_list("name", flat=True))
+    assert {shape.name for shape in CLIENTS} | {f"{shape.name} 2" for shape in CLIENTS[:2]} <= names
+    assert UsageRecord.objects.filter(client__name=f"{CLIENTS[0].name} 2").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [["--days", "5"], ["--records", "-1"], ["--records", "many"], ["--clients", "12"], ["--clients", "10001"]]
+)
 def test_senseless_sizes_are_refused(filled: Installation, option: list[str]) -> None:
     with pytest.raises(AssertionError, match="must be a whole number"):
         filled.manage("filldemo", *option)

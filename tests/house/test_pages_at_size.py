@@ -27,7 +27,8 @@ from tests.conftest import sign_in_freshly
 from tests.house.test_who_sees_what import NAMES, POSTED, SIGN_IN_PAGES, TESTED_ALONE, address, kind_of
 from tests.usage.test_pages import call
 from usage import standings
-from usage.models import UsageRecord
+from usage.models import ExportSchedule, UsageRecord
+from usage.schedules import run_now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]  # on a busy machine it takes its time
 
@@ -73,6 +74,7 @@ class Agency:
         self.model = Model.objects.create(name="model", provider=self.provider)
         new_price(self.model, [Step(1, 1)], timezone.now() + timedelta(days=1), self.owner)
         self.colleague = User.objects.create_user("colleague")
+        run_now(ExportSchedule.objects.create(name="Monthly"), timezone.now())
 
     def grow(self, clients: int, records: int) -> None:
         """Grow to so many of all."""
@@ -99,6 +101,8 @@ class Agency:
             model = Model.objects.create(name=f"model-{number}", provider=provider)
             new_price(model, [Step(1, 1)], None, self.owner)
             set_role(User.objects.create_user(f"person-{number}"), Role.VIEWER)
+            schedule = ExportSchedule.objects.create(name=f"Schedule {number}")
+            run_now(schedule, now)
             Plan.objects.create(name=f"Plan {number}").limits.create(metric="tokens", amount=1, cycle="day")
         UsageRecord.objects.bulk_create(self._calls(records - UsageRecord.objects.count()), batch_size=5_000)
         with connection.cursor() as cursor:
@@ -135,6 +139,7 @@ class Agency:
             "pricing_model": self.model,
             "clients_plan": self.plan,
             "auth_user": self.colleague,
+            "usage_exportschedule": ExportSchedule.objects.order_by("pk")[0],
             "clients_auditentry": AuditEntry.objects.order_by("pk")[0],
         }
         found = {}

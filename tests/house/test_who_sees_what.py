@@ -26,7 +26,7 @@ from pricing.models import Model, Price, Provider
 from pricing.price_list import Step, new_price
 from tests.conftest import sign_in_freshly
 from usage import test_call
-from usage.models import UsageRecord
+from usage.models import ExportSchedule, UsageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -55,12 +55,15 @@ KINDS = {
     "clients_plan": Kind(ALL, {"owner"}),
     "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
     "clients_auditentry": Kind({"owner"} | OPERATORS, set(), "client"),
+    "usage_exportschedule": Kind({"owner", "finance"}, {"owner", "finance"}),
 }
 # Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
     "onboard": ("clients_client", "add"),
     "costs": ("usage_usagerecord", "view"),
     "analytics": ("usage_usagerecord", "view"),
+    "reconcile": ("usage_exportschedule", "view"),
+    "usage_exportschedule_run": ("usage_exportschedule", "change"),
     "client_usage_link": ("clients_client", "change"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
@@ -84,6 +87,7 @@ OBJECT_PAGES = {
 }
 POSTED = {
     "auth_user_end_sessions",
+    "usage_exportschedule_run",
     "pricing_provider_test",
     "pricing_provider_test_new",
     "pricing_model_catalogue",
@@ -104,7 +108,7 @@ SITE_PAGES = {
     "app_list",
 }
 SIGN_IN_PAGES = {"login", "logout"}
-TESTED_ALONE = {"tokens_revoke", "test_call", "keys_apikey_handover", "settings_test_mail"}
+TESTED_ALONE = {"usage_exportschedule_file", "tokens_revoke", "test_call", "keys_apikey_handover", "settings_test_mail"}
 STANDARD = {"changelist": "view", "add": "add", "change": "view", "history": "view", "delete": "delete"}
 
 
@@ -181,6 +185,7 @@ class Agency:
             "pricing_model": model,
             "clients_plan": plan,
             "auth_user": owner,
+            "usage_exportschedule": ExportSchedule.objects.get_or_create(name="Monthly")[0],
             "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),
         }
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.money import PICO, format_dollars, from_dollars, rate_from_million, rate_to_million, to_dollars
+from pricing.money import PICO, format_dollars, format_sum, from_dollars, rate_from_million, rate_to_million, to_dollars
 
 picodollars = st.integers(-(10**24), 10**24)
 
@@ -35,6 +35,22 @@ def test_a_rate_is_what_a_million_tokens_cost(usd: Decimal) -> None:
 def test_the_unit() -> None:
     assert from_dollars(Decimal(1)) == PICO
     assert rate_from_million(Decimal("0.075")) == 75_000
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0.00"),
+        (1, "< 0.000001"),
+        (1_234_567_890, "0.001234"),
+        (PICO // 2, "0.50"),
+        (-PICO // 2, "-0.50"),
+        (-1_234_567_890, "-0.001234"),
+        (-12_345 * PICO, "-12,345.00"),
+    ],
+)
+def test_sums_for_the_eye_keep_their_sign(amount: int, text: str) -> None:
+    assert format_sum(amount) == text
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import tracemalloc
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,6 +20,7 @@ from clients.models import Client
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
 from pricing.money import format_dollars
+from tests.usage.test_pages import call
 from usage.cost_csv import COLUMNS, Form, file_name, text
 from usage.costs import DIMENSIONS, Question, last, rows, total, whole_days
 from usage.ingest import insert
@@ -254,3 +257,28 @@ def test_the_command_prints_what_finance_agreed_on(calls, acme):
 def test_the_command_says_what_is_wrong(arguments, says):
     with pytest.raises(CommandError, match=says):
         exported(*arguments)
+
+
+def test_the_first_line_is_there_before_the_database_is_asked(django_assert_num_queries):
+    pieces = text(Question(*YEAR, "UTC", ("client", "day")), Form(bom=True))
+    with django_assert_num_queries(0):
+        assert next(pieces).startswith("\ufeffclient,day,requests")
+
+
+def test_a_file_of_any_length_takes_the_same_memory(acme):
+    def peak(rows_made):
+        at = datetime(2025, 6, 1, tzinfo=UTC)
+        UsageRecord.objects.all().delete()
+        made = (call(acme, workflow=f"workflow {n}", admitted_at=at) for n in range(rows_made))
+        while some := list(islice(made, 2_000)):
+            UsageRecord.objects.bulk_create(some)
+        tracemalloc.start()
+        size = sum(len(piece) for piece in text(Question(*YEAR, "UTC", ("workflow",))))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size, most
+
+    (short, few), (long, many) = peak(5_000), peak(20_000)
+    assert long > 3.9 * short
+    assert many < 1.3 * few
+    assert many < 10 * 2**20

@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from gateway_project.demo.fill import DAYS, FEWEST_DAYS, MOST_DAYS, RECORDS, SEED, fill
+from gateway_project.demo.fill import CLIENTS, DAYS, FEWEST_DAYS, MOST_DAYS, RECORDS, SEED, fill
+from gateway_project.demo.shapes import MOST_CLIENTS
 from gateway_project.preflight import hold_data_dir
 
 
@@ -34,14 +35,20 @@ class Command(BaseCommand):
             default=RECORDS,
             help=f"about so many usage records, and today's on top; {RECORDS:,} unless said",
         )
+        parser.add_argument(
+            "--clients",
+            type=_between(CLIENTS, MOST_CLIENTS),
+            default=CLIENTS,
+            help=f"how many, {CLIENTS} unless said; more are the same again under numbered names",
+        )
         parser.add_argument("--seed", type=int, default=SEED, help="another number, other calls")
 
-    def handle(self, *args: Any, days: int, records: int, seed: int, **options: Any) -> None:
+    def handle(self, *args: Any, days: int, records: int, clients: int, seed: int, **options: Any) -> None:
         """Fill it, or say in one sentence why not. The operator's password, if there was none, is shown once."""
         (settings.DATA_DIR / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with hold_data_dir():
-                filled = fill(timezone.now(), days=days, records=records, seed=seed, say=self._say)
+                filled = fill(timezone.now(), days=days, records=records, clients=clients, seed=seed, say=self._say)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if filled.welcome is not None:
