@@ -85,10 +85,10 @@ def _day_of_month(year: int, month: int, start_day: int) -> date:
 def _midnight(day: date, zone: ZoneInfo) -> int:
     """The first instant at which the local clock shows `day` 00:00 or, skipping it, anything later."""
     midnight = datetime.combine(day, time(), zone)
-    instant = _micros(midnight)
+    instant = micros(midnight)
     if _local(instant, zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return instant
-    return _change(_micros(midnight.replace(fold=1)), instant, zone)
+    return _change(micros(midnight.replace(fold=1)), instant, zone)
 
 
 def _change(before: int, after: int, zone: ZoneInfo) -> int:
@@ -114,5 +114,6 @@ def _offset(at_us: int, zone: ZoneInfo) -> int:
     return offset // timedelta(microseconds=1)
 
 
-def _micros(moment: datetime) -> int:
+def micros(moment: datetime) -> int:
+    """Return a moment in µs since 1970."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

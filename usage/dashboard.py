@@ -13,11 +13,13 @@ from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
-from usage.analytics import Row, Slice, read, read_tag
+from usage.analytics import Slice, load
+from usage.columns import Columns
 from usage.folding import AMOUNTS, Sums
 from usage.histograms import add, percentile
 from usage.models import UsageRecord
 from usage.periods import Period
+from usage.tags import read_tag
 
 METRICS: Final = {
     "charge": "Charged, USD",
@@ -51,6 +53,16 @@ class Figures:
         """Add the latencies of calls whose amounts are there already."""
         add(self.sums.latency, sums.latency)
         add(self.sums.first_byte, sums.first_byte)
+
+    def without(self, others: Iterable["Figures"]) -> "Figures":
+        """Return what is left of the sums when those of others are taken away. It has no latencies."""
+        left = Figures()
+        left.sums, left.by_outcome = Sums(self.sums.amounts), defaultdict(int, self.by_outcome)
+        for other in others:
+            left.sums.amounts = [mine - its for mine, its in zip(left.sums.amounts, other.sums.amounts, strict=True)]
+            for outcome, calls in other.by_outcome.items():
+                left.by_outcome[outcome] -= calls
+        return left
 
     @property
     def calls(self) -> int:
@@ -116,9 +128,9 @@ class Asked:
     """Dimension -> the values that it is narrowed to."""
     reader: access.Person
 
-    def slice(self, start: datetime, end: datetime, step: str, *group_by: str) -> Slice:
-        """Return that part of it, by outcome after `group_by`: refused calls have no latency, and failed no charge."""
-        return Slice(start, end, self.period.zone, step, (*group_by, "outcome"), self.only, self.reader)
+    def slice(self, start: datetime, end: datetime, step: str) -> Slice:
+        """Return what to read of it. Raises ValidationError where the reader may not tell it apart by that."""
+        return Slice(start, end, self.period.zone, step, (self.by,), self.only, self.reader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,8 @@ class Group:
     value: Any
     name: str
     figures: Figures
-    by_step: Mapping[datetime, Figures] = field(default_factory=dict)
+    by_step: dict[datetime, Figures] = field(default_factory=lambda: defaultdict(Figures))
+    """Of those that get a colour alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +165,14 @@ class Answer:
 
 
 def ask(asked: Asked) -> Answer:
-    """Answer it all. Raises ValidationError as `usage.analytics.read` does."""
+    """Answer it all. Raises ValidationError as `usage.analytics.load` does."""
     period = asked.period
-    rows = read(asked.slice(period.start, period.end, period.step, asked.by))
-    groups, total, by_step = _grouped(asked.by, rows, asked)
-    _add_times(asked, groups, total, by_step)
+    usage = load(asked.slice(period.start, period.end, period.step), times=True)
     other = "client" if asked.by == "model" else "model"
-    others, _, _ = _grouped(other, read(asked.slice(period.start, period.end, "", other)), asked)
+    groups, others = (_groups(asked, usage, by) for by in (asked.by, other))
+    total, by_step = _over_time(usage)
+    _add_steps(asked, usage, top(groups)[0])
+    _add_times(asked, usage, groups, total, by_step)
     return Answer(
         total,
         _before(asked),
@@ -179,8 +193,8 @@ def _before(asked: Asked) -> Figures | None:
         return None
     figures = Figures()
     for start, end in parts:
-        for row in read(asked.slice(start, end, "")):
-            figures.add(row.group[-1], row.sums)
+        for row in load(asked.slice(start, end, "")).sums(("outcome",)):
+            figures.add(row.group[0], row.sums)
     return figures
 
 
@@ -206,42 +220,50 @@ def top(groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:
     return groups[:_SHOWN], groups[_SHOWN:]
 
 
-def _grouped(by: str, rows: Iterable[Row], asked: Asked) -> tuple[list[Group], Figures, dict[datetime, Figures]]:
+def _groups(asked: Asked, usage: Columns, by: str) -> list[Group]:
+    """Return those of a dimension, the largest first."""
     whole: dict[Any, Figures] = defaultdict(Figures)
-    by_step: dict[Any, dict[datetime, Figures]] = defaultdict(lambda: defaultdict(Figures))
-    total, total_by_step = Figures(), defaultdict[datetime, Figures](Figures)
-    for row in rows:
+    for row in usage.sums((by, "outcome")):
         value, outcome = row.group
-        every = [whole[value], total]
-        if row.at is not None:
-            every += [by_step[value][row.at], total_by_step[row.at]]
-        for figures in every:
-            figures.add(outcome, row.sums)
+        whole[value].add(outcome, row.sums)
     known = names(by, whole, asked.reader)
     groups = [
-        Group(value, known.get(value, "none" if value is None else f"{by} {value}"), figures, by_step[value])
+        Group(value, known.get(value, "none" if value is None else f"{by} {value}"), figures)
         for value, figures in whole.items()
     ]
-    groups.sort(key=lambda group: (-group.figures.amount(asked.metric), group.name))
-    return groups, total, total_by_step
+    return sorted(groups, key=lambda group: (-group.figures.amount(asked.metric), group.name))
 
 
-def _add_times(asked: Asked, groups: Sequence[Group], total: Figures, by_step: Mapping[Any, Figures]) -> None:
-    """Add latencies, of all calls but those that we refused, which no provider took any time for.
+def _over_time(usage: Columns) -> tuple[Figures, dict[datetime, Figures]]:
+    total, by_step = Figures(), defaultdict[datetime, Figures](Figures)
+    for row in usage.sums(("outcome",), by_step=True):
+        assert row.at is not None
+        for figures in (total, by_step[row.at]):
+            figures.add(row.group[0], row.sums)
+    return total, by_step
 
-    Read apart from the sums, and not for each group in each step: histograms are what costs time.
-    """
-    period, by_value = asked.period, {group.value: group.figures for group in groups}
-    only = {**asked.only, "outcome": sorted(outcomes.ALL - {outcomes.REFUSED})}
-    steps = Slice(period.start, period.end, period.zone, period.step, (), only, asked.reader)
-    for row in read(steps, times=True):
-        for figures in (total, by_step.get(row.at)):
-            if figures is not None:
-                figures.add_times(row.sums)
-    whole = Slice(period.start, period.end, period.zone, "", (asked.by,), only, asked.reader)
-    for row in read(whole, times=True):
-        if row.group[0] in by_value:
-            by_value[row.group[0]].add_times(row.sums)
+
+def _add_steps(asked: Asked, usage: Columns, groups: Sequence[Group]) -> None:
+    """Add what the groups were in each step: of those alone that have a colour, for there may be thousands."""
+    of_value = {group.value: group.by_step for group in groups}
+    for row in usage.sums((asked.by, "outcome"), by_step=True, only={asked.by: of_value}):
+        value, outcome = row.group
+        assert row.at is not None
+        of_value[value][row.at].add(outcome, row.sums)
+
+
+def _add_times(
+    asked: Asked, usage: Columns, groups: Sequence[Group], total: Figures, by_step: Mapping[datetime, Figures]
+) -> None:
+    """Add latencies, of all calls but those that we refused, which no provider took any time for."""
+    timed = {"outcome": outcomes.ALL - {outcomes.REFUSED}}
+    for row in usage.sums((), by_step=True, only=timed, times=True):
+        assert row.at is not None
+        for figures in (total, by_step[row.at]):
+            figures.add_times(row.sums)
+    by_value = {group.value: group.figures for group in groups}
+    for row in usage.sums((asked.by,), only=timed, times=True):
+        by_value[row.group[0]].add_times(row.sums)
 
 
 def _workflows(asked: Asked) -> Sequence[tuple[str, str, Sums]] | None:

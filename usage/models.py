@@ -23,7 +23,6 @@ __all__ = [
     "Heartbeat",
     "RolledZone",
     "RollupDue",
-    "RollupSums",
     "TagRollup",
     "UsageRecord",
     "UsageRollup",
@@ -162,9 +161,41 @@ class UsageSeries(models.Model):
         return f"{self.endpoint}, {self.outcome}, client {self.client_id}, model {self.model_id}"
 
 
-class RollupSums(models.Model):
-    """Sums over calls; money is picodollars. What a column cannot hold goes on in another row, of the next `part`."""
+class UsageRollup(models.Model):
+    """A client's sums over one hour of UTC, or over one day of a time zone, by series: a pack of `usage.packs`.
 
+    Written by `usage.rollups` alone. Read it by `usage.analytics`: records that are still due are in no row.
+    """
+
+    grain = models.CharField(max_length=64, help_text="'hour', or the time zone whose day it is.")
+    start = models.DateTimeField()
+    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    rows = models.BinaryField(help_text="Series with their amounts: a pack of usage.packs.")
+    latency = models.BinaryField(help_text="Their histograms, one behind the other.")
+    first_byte = models.BinaryField(help_text="Likewise.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["grain", "start", "client"], name="usage_rollup_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.grain} of {self.start:%Y-%m-%d %H:%M}, client {self.client_id}"
+
+
+class TagRollup(models.Model):
+    """Sums over one day of a time zone, of a client's calls that had one value of one tag; money is picodollars.
+
+    What a column cannot hold goes on in another row, of the next `part`.
+    """
+
+    WORKFLOW, ENV = "workflow", "env"
+
+    grain = models.CharField(max_length=64, help_text="The time zone whose day it is.")
+    start = models.DateTimeField()
+    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    tag = models.CharField(max_length=10, choices={WORKFLOW: "Workflow", ENV: "Environment"})
+    value = models.CharField(max_length=200)
     part = models.PositiveSmallIntegerField(default=0)
     calls = models.BigIntegerField(default=0)
     sessions = models.BigIntegerField(default=0, help_text="Opened.")
@@ -177,42 +208,6 @@ class RollupSums(models.Model):
     audio_output_tokens = models.BigIntegerField(default=0)
     cost = models.BigIntegerField(default=0)
     charge = models.BigIntegerField(default=0)
-
-    class Meta:
-        abstract = True
-
-
-class UsageRollup(RollupSums):
-    """Sums of one series over one hour of UTC, or over one day of a time zone. Written by `usage.rollups` alone.
-
-    Read it by `usage.analytics.read`: records that are still due are in no row.
-    """
-
-    grain = models.CharField(max_length=64, help_text="'hour', or the time zone whose day it is.")
-    start = models.DateTimeField()
-    series = models.ForeignKey(UsageSeries, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
-    latency = models.BinaryField(default=b"", help_text="A histogram of usage.histograms.")
-    first_byte = models.BinaryField(default=b"", help_text="A histogram of usage.histograms.")
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["grain", "start", "series", "part"], name="usage_rollup_once"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.grain} of {self.start:%Y-%m-%d %H:%M}, series {self.series_id}"
-
-
-class TagRollup(RollupSums):
-    """Sums over one day of a time zone, of a client's calls that had one value of one tag."""
-
-    WORKFLOW, ENV = "workflow", "env"
-
-    grain = models.CharField(max_length=64, help_text="The time zone whose day it is.")
-    start = models.DateTimeField()
-    client = models.ForeignKey(Client, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
-    tag = models.CharField(max_length=10, choices={WORKFLOW: "Workflow", ENV: "Environment"})
-    value = models.CharField(max_length=200)
 
     class Meta:
         constraints = [

@@ -18,12 +18,13 @@ from django.db import connection, transaction
 from django.db.models import Min, QuerySet
 
 from clients.models import Client, default_time_zone, time_zones
-from usage import histograms
+from usage import packs
 from usage.days import HOUR as ONE_HOUR
 from usage.days import Days, hour_of
 from usage.due import LISTED, due_in, listed, put_down
 from usage.folding import AMOUNTS, DIMENSIONS, Fold, RollupKey, Series, Sums, TagKey, calls_of, calls_with
-from usage.models import ALL, HOUR, RolledZone, RollupDue, RollupSums, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.models import ALL, HOUR, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.packs import Pack
 from usage.snapshot import one_moment
 
 _MOST: Final = 2**63 - 1  # the widest column of both databases
@@ -132,24 +133,29 @@ def check(start: datetime, end: datetime) -> Iterator[Difference]:
 
     Records that are due are no part of it. Each hour or day is looked at in one state of the database.
     """
+    series: dict[int, Series] = {}
     for hour in _hours(hour_of(start), end):
-        yield from _differences(HOUR, hour, hour + ONE_HOUR)
+        yield from _differences(HOUR, hour, hour + ONE_HOUR, series)
     for zone in _zones():
         days = Days(zone)
         for day in _days(days, start, end):
-            yield from _differences(zone, day, days.end(day))
+            yield from _differences(zone, day, days.end(day), series)
 
 
-def _differences(grain: str, start: datetime, end: datetime) -> Iterator[Difference]:
+def _differences(grain: str, start: datetime, end: datetime, series: dict[int, Series]) -> Iterator[Difference]:
+    """Look at one row of each client; `series` are those known by id, to which others are added as they are met."""
     rolled, recorded = Fold(), Fold()
     with one_moment():
         due = set(listed(due_in([grain], start, end)))
         for call in calls_of(_records(grain, start, end), without=due):
             recorded.count(call, hour=grain == HOUR, zones=[grain] * (grain != HOUR))
         rows = UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end)
-        series = [f"series__{name}" for name in _SERIES]
-        for at, *values in rows.values_list("start", *series, "latency", "first_byte", *AMOUNTS).iterator(_CHUNK):
-            _add_row(rolled.rollups[grain, at, tuple(values[: len(series)])], values[len(series) :])
+        for at, *pack in rows.values_list("start", *Pack._fields).iterator(_CHUNK):
+            of_series = packs.unpack(Pack(*map(bytes, pack)))
+            if not series.keys() >= of_series.keys():
+                series |= {pk: tuple(one) for pk, *one in UsageSeries.objects.values_list("pk", *_SERIES)}
+            for pk, sums in of_series.items():
+                rolled.rollups[grain, at, series[pk]].add(sums)
         tags = TagRollup.objects.filter(grain=grain, start__gte=start, start__lt=end)
         for at, client, tag, value, *values in tags.values_list("start", "client_id", "tag", "value", *AMOUNTS):
             rolled.tags[grain, at, client, tag, value].add(Sums(values))
@@ -291,45 +297,39 @@ def _known_series(wanted: Collection[Series]) -> dict[Series, int]:
 
 
 def _add_rollups(sums: Mapping[RollupKey, Sums], series: Mapping[Series, int]) -> None:
-    by_start: dict[tuple[str, datetime], dict[int, Sums]] = defaultdict(dict)
+    by_start: dict[tuple[str, datetime], dict[int, dict[int, Sums]]] = defaultdict(lambda: defaultdict(dict))
     for (grain, start, one), added in sums.items():
-        by_start[grain, start][series[one]] = added
+        by_start[grain, start][one[0]][series[one]] = added
     rows: list[UsageRollup] = []
-    for (grain, start), of_series in sorted(by_start.items()):
-        for some in _pieces(sorted(of_series)):
-            found = UsageRollup.objects.filter(grain=grain, start=start, series__in=some)
-            for pk, *values in found.values_list("series_id", "latency", "first_byte", *AMOUNTS):
-                _add_row(of_series[pk], values)
-        for pk, total in of_series.items():
-            for part, amounts in enumerate(_parts(total.amounts)):
-                row = UsageRollup(grain=grain, start=start, series_id=pk, part=part, **amounts)
-                if part == 0:
-                    row.latency = histograms.encode(total.latency)
-                    row.first_byte = histograms.encode(total.first_byte)
-                rows.append(row)
-    _upsert(UsageRollup, rows, ["grain", "start", "series", "part"], [*AMOUNTS, "latency", "first_byte"])
+    for (grain, start), of_client in sorted(by_start.items()):
+        there: dict[int, Pack] = {}
+        for some in _pieces(sorted(of_client)):
+            found = UsageRollup.objects.filter(grain=grain, start=start, client__in=some)
+            there |= {
+                client: Pack(*map(bytes, pack)) for client, *pack in found.values_list("client_id", *Pack._fields)
+            }
+        for client, by_series in of_client.items():
+            pack = packs.add(there.get(client, Pack()), by_series)
+            rows.append(UsageRollup(grain=grain, start=start, client_id=client, **pack._asdict()))
+    _upsert(UsageRollup, rows, ["grain", "start", "client"], [*Pack._fields])
 
 
 def _add_tags(sums: Mapping[TagKey, Sums]) -> None:
-    by_start: dict[tuple[str, datetime, int, str], dict[str, Sums]] = defaultdict(dict)
+    by_start: dict[tuple[str, datetime], dict[tuple[int, str, str], Sums]] = defaultdict(dict)
     for (grain, start, client, tag, value), added in sums.items():
-        by_start[grain, start, client, tag][value] = added
+        by_start[grain, start][client, tag, value] = added
     rows: list[TagRollup] = []
-    for (grain, start, client, tag), of_value in sorted(by_start.items()):
-        for some in _pieces(sorted(of_value)):
-            found = TagRollup.objects.filter(grain=grain, start=start, client=client, tag=tag, value__in=some)
-            for value, *values in found.values_list("value", *AMOUNTS):
-                of_value[value].add(Sums(values))
-        for value, total in of_value.items():
+    for (grain, start), of_value in sorted(by_start.items()):
+        clients = sorted({client for client, _, _ in of_value})
+        for some in _pieces(sorted({value for _, _, value in of_value})):
+            found = TagRollup.objects.filter(grain=grain, start=start, client__in=clients, value__in=some)
+            for client, tag, value, *values in found.values_list("client_id", "tag", "value", *AMOUNTS):
+                if (total := of_value.get((client, tag, value))) is not None:
+                    total.add(Sums(values))
+        for (client, tag, value), total in of_value.items():
             key: dict[str, Any] = {"grain": grain, "start": start, "client_id": client, "tag": tag, "value": value}
             rows += [TagRollup(**key, part=part, **amounts) for part, amounts in enumerate(_parts(total.amounts))]
     _upsert(TagRollup, rows, ["grain", "start", "client", "tag", "value", "part"], [*AMOUNTS])
-
-
-def _add_row(to: Sums, values: Sequence[Any]) -> None:
-    row = Sums(values[2:])
-    row.latency, row.first_byte = (histograms.decode([bytes(stored)]) for stored in values[:2])
-    to.add(row)
 
 
 def _parts(amounts: Sequence[int]) -> Iterator[dict[str, int]]:
@@ -342,7 +342,7 @@ def _parts(amounts: Sequence[int]) -> Iterator[dict[str, int]]:
             return
 
 
-def _upsert(model: type[RollupSums], rows: Sequence[Any], unique: list[str], changed: list[str]) -> None:
+def _upsert(model: type[UsageRollup | TagRollup], rows: Sequence[Any], unique: list[str], changed: list[str]) -> None:
     manager: Any = model._default_manager
     manager.bulk_create(rows, batch_size=_KEYS, update_conflicts=True, unique_fields=unique, update_fields=changed)
 

@@ -146,12 +146,12 @@ def _over_time(asked: Asked, answer: Answer) -> Table:
     names = [group.name for group in shown] + (["others"] if rest else [])
     rows, values = [], [[0.0] * len(answer.steps) for _ in names]
     for number, at in enumerate(answer.steps):
+        whole = answer.by_step.get(at, Figures())
         every = [group.by_step.get(at, Figures()) for group in shown]
         if rest:
-            every.append(_together([group.by_step[at] for group in rest if at in group.by_step]))
+            every.append(whole.without(every))
         for of_group, figures in zip(values, every, strict=True):
             of_group[number] = _drawn(asked.metric, figures)
-        whole = answer.by_step.get(at, Figures())
         cells = [_amount(asked.metric, figures) for figures in (*every, whole)]
         rows.append([Cell(step_name(asked.period, at), at.isoformat(), _day_link(asked, at)), *cells])
     links = [_group_link(asked, asked.by, group.value) for group in shown] + [""] * bool(rest)
