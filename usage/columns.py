@@ -3,7 +3,8 @@
 Integers of 64 bits, cut in two before they are added where a sum could be beyond them: no sum here ever wraps.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -134,31 +135,37 @@ class _Words:
         self._lengths = lengths[wanted].astype(np.int64)
 
     def summed(self, slots: Ints, count: int) -> list[Histogram]:
-        """Return the histogram of each of `count` groups."""
+        """Return the histogram of each of `count` groups; the slot of a row that is in none is negative."""
+        sums = np.zeros(count + 1 << _BUCKETS_BITS, np.int64)  # in the last those of no group
+        beyond: dict[int, int] = defaultdict(int)
+        for owner, words in self._pieces(np.where(slots < 0, count, slots)):
+            powers = (words >> _BUCKETS_BITS).astype(np.int64)
+            places = (owner << _BUCKETS_BITS) | (words & (1 << _BUCKETS_BITS) - 1)
+            large = powers >= _HIGHEST_POWER
+            if large.any():
+                for place, power in zip(places[large].tolist(), powers[large].tolist(), strict=True):
+                    beyond[place] += 1 << power
+                powers, places = powers[~large], places[~large]
+            np.add.at(sums, places, np.left_shift(1, powers))
+        histograms = []
+        for of_group in sums[: count << _BUCKETS_BITS].reshape(count, 1 << _BUCKETS_BITS):
+            found = np.flatnonzero(of_group)
+            histograms.append(dict(zip(found.tolist(), of_group[found].tolist(), strict=True)))
+        for place, calls in beyond.items():
+            group, bucket = divmod(place, 1 << _BUCKETS_BITS)
+            if group < count:
+                histograms[group][bucket] = histograms[group].get(bucket, 0) + calls
+        return histograms
+
+    def _pieces(self, slots: Ints) -> Iterator[tuple[Ints, Any]]:
+        """Yield the slots of words, and the words, so many at once that they take little memory."""
         ends = np.cumsum(self._lengths)
-        histograms: list[Histogram] = [{} for _ in range(count)]
         first = begin = 0
         while first < len(slots):
             last = max(first + 1, int(np.searchsorted(ends, begin + _WORDS, "right")))
             end = int(ends[last - 1])
-            owner = np.repeat(slots[first:last], self._lengths[first:last])
-            _count(histograms, owner, self._words[begin:end])
+            yield np.repeat(slots[first:last], self._lengths[first:last]), self._words[begin:end]
             first, begin = last, end
-        return histograms
-
-
-def _count(histograms: list[Histogram], owner: Ints, words: Any) -> None:
-    """Add words to the histograms of their owners; those of a negative owner are nobody's."""
-    powers = words >> _BUCKETS_BITS
-    places = (owner << _BUCKETS_BITS) + (words & (1 << _BUCKETS_BITS) - 1)
-    large = (owner >= 0) & (powers >= _HIGHEST_POWER)
-    slots, found = _numbered(np.where(large, -1, places), len(histograms) << _BUCKETS_BITS)
-    inside = slots >= 0
-    calls = _added(np.left_shift(1, powers[inside].astype(np.int64)), slots[inside], len(found))
-    beyond = zip(places[large].tolist(), (1 << power for power in powers[large].tolist()), strict=True)
-    for place, number in (*zip(found.tolist(), calls, strict=True), *beyond):
-        group, bucket = divmod(place, 1 << _BUCKETS_BITS)
-        histograms[group][bucket] = histograms[group].get(bucket, 0) + number
 
 
 def _numbered(keys: Ints, most: int) -> tuple[Ints, Ints]:

@@ -4,20 +4,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from django.db.models import Count, Max, Min, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 
 from clients import access
-from clients.models import Client
+from clients.models import Client, default_time_zone
 from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
-from usage.analytics import Slice, load
-from usage.columns import Columns
-from usage.folding import AMOUNTS, Sums
+from usage.analytics import Slice, load, narrowed
+from usage.columns import Columns, Row
+from usage.days import Days
+from usage.folding import Sums
 from usage.histograms import add, percentile
-from usage.models import UsageRecord
+from usage.models import RolledZone, TagRollup, UsageRecord, UsageSeries
 from usage.periods import Period
 from usage.tags import read_tag
 
@@ -35,6 +36,9 @@ FAILED: Final = frozenset({outcomes.UPSTREAM_ERROR, outcomes.BROKEN, outcomes.IN
 _SHOWN: Final = 7  # colours that can be told apart; the rest is summed up
 _WORKFLOWS: Final = 20
 _EXECUTIONS: Final = 10
+LOOKED_AT: Final = 20_000
+"""Calls, the newest, among which the dearest executions are found: of a year they would be more than can be read."""
+_SUMMED: Final = ("calls", "input_tokens", "output_tokens", "cost", "charge")
 
 
 class Figures:
@@ -144,6 +148,23 @@ class Group:
     """Of those that get a colour alone."""
 
 
+class Workflows(NamedTuple):
+    """Client, workflow and sums, the dearest first, in [start, end): whole days of a zone."""
+
+    rows: Sequence[tuple[str, str, Sums]]
+    start: datetime
+    end: datetime
+    zone: str
+
+
+class Executions(NamedTuple):
+    """The dearest first."""
+
+    rows: Sequence[Mapping[str, Any]]
+    of_all: bool
+    """Whether all calls of the range were looked at, or the last LOOKED_AT alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """All that the page shows."""
@@ -157,9 +178,9 @@ class Answer:
     """By `Asked.by`, the largest by its metric first."""
     others: Sequence[Group]
     """By the other that people want to see beside it: models, or of models the clients."""
-    workflows: Sequence[tuple[str, str, Sums]] | None
-    """Client, workflow and sums, the dearest first; None where what is asked for cannot be told by workflow."""
-    executions: Sequence[Mapping[str, Any]]
+    workflows: Workflows | None
+    """None where what is asked for cannot be told by workflow."""
+    executions: Executions
     saved: int
     """Picodollars that cached input was cheaper, at the prices in force now."""
 
@@ -266,48 +287,48 @@ def _add_times(
         by_value[row.group[0]].add_times(row.sums)
 
 
-def _workflows(asked: Asked) -> Sequence[tuple[str, str, Sums]] | None:
-    """Tags are summed up by day and client alone."""
+def _workflows(asked: Asked) -> Workflows | None:
+    """Tags are summed up by day and client alone: of the days that the range touches, in a zone that has them."""
     if set(asked.only) - {"client"}:
         return None
     period = asked.period
-    if period.name == "24h":
-        found = _workflows_by_records(asked)
-    else:
-        wanted = Slice(period.start, period.end, period.zone, "", ("client",), asked.only, asked.reader)
-        found = [(row.group[0], row.group[1], row.sums) for row in read_tag(wanted, "workflow")]
-    dearest = sorted(found, key=lambda one: (-one[2].charge, -one[2].calls, one[1]))[:_WORKFLOWS]
-    known = names("client", {client for client, _, _ in dearest}, asked.reader)
-    return [(known.get(client, ""), workflow, sums) for client, workflow, sums in dearest]
+    zone = period.zone if _has_days(period.zone, asked) else default_time_zone()
+    days = Days(zone)
+    start, end = days.start(period.start), days.end(period.end - timedelta(microseconds=1))
+    wanted = Slice(start, end, zone, "", ("client",), asked.only, asked.reader)
+    every = read_tag(wanted, TagRollup.WORKFLOW, ("calls", "charge"))  # there may be thousands, of each day
+    dearest = {row.group for row in sorted(every, key=_dearest_first)[:_WORKFLOWS]}
+    found = read_tag(wanted, TagRollup.WORKFLOW, _SUMMED, {workflow for _, workflow in dearest})
+    known = names("client", {client for client, _ in dearest}, asked.reader)
+    rows = [
+        (known.get(row.group[0], ""), row.group[1], row.sums)
+        for row in sorted(found, key=_dearest_first)
+        if row.group in dearest
+    ]
+    return Workflows(rows, start, end, zone)
 
 
-def _workflows_by_records(asked: Asked) -> list[tuple[int, str, Sums]]:
-    """Of 24 hours, which no days of tags make up."""
+def _dearest_first(row: Row) -> tuple[int, int, str]:
+    return (-row.sums.charge, -row.sums.calls, row.group[-1])
+
+
+def _has_days(zone: str, asked: Asked) -> bool:
+    """Tell whether all whose usage is asked for is rolled up by the days of `zone`."""
+    series = narrowed(UsageSeries.objects.all(), asked.slice(asked.period.start, asked.period.end, ""))
+    return not series.exclude(client__in=RolledZone.objects.filter(zone=zone).values("client")).exists()
+
+
+def _executions(asked: Asked) -> Executions:
+    """Only records know executions: those of the newest calls of the range, which an index finds."""
     start, end = asked.period.start, asked.period.end
-    records = access.visible(asked.reader, UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end))
-    if "client" in asked.only:
-        records = records.filter(client__in=asked.only["client"])
-    summed = ("input_tokens", "output_tokens", "cost", "charge")
-    rows = records.exclude(workflow="").order_by().values("client", "workflow")
-    rows = rows.annotate(calls=Count("pk"), **{f"sum_{name}": Sum(name) for name in summed})
-    found = []
-    row: dict[str, Any]
-    for row in rows:  # type: ignore[assignment]  # its names are made above
-        sums = {"calls": row["calls"], **{name: row[f"sum_{name}"] for name in summed}}
-        found.append((row["client"], row["workflow"], Sums(int(sums.get(name, 0)) for name in AMOUNTS)))
-    return found
-
-
-def _executions(asked: Asked) -> Sequence[Mapping[str, Any]]:
-    """Only records know executions: those of the last day of the range, which an index finds."""
-    period = asked.period
-    end = min(period.end, period.now)
-    start = max(period.start, list(period.steps())[-1] if period.step == "day" else period.start)
-    records = access.visible(asked.reader, UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end))
-    for name, values in asked.only.items():
-        records = records.filter(**{f"{name}__in": values})
+    whose = Q(client__in=asked.only["client"]) if "client" in asked.only else Q()
+    records = access.visible(asked.reader, UsageRecord.objects.filter(whose, admitted_at__lt=end))
+    times = records.filter(admitted_at__gte=start).order_by("-admitted_at").values_list("admitted_at", flat=True)
+    oldest = times[LOOKED_AT : LOOKED_AT + 1].first()
+    records = records.filter(admitted_at__gte=start) if oldest is None else records.filter(admitted_at__gt=oldest)
     rows = (
-        records.exclude(execution="")
+        narrowed(records, asked.slice(start, end, ""))
+        .exclude(execution="")
         .order_by()
         .values("client", "workflow", "execution")
         .annotate(calls=Count("pk"), cost=Sum("cost"), charge=Sum("charge"), last=Max("admitted_at"))
@@ -315,7 +336,7 @@ def _executions(asked: Asked) -> Sequence[Mapping[str, Any]]:
     )
     found: list[dict[str, Any]] = [dict(row) for row in rows]
     known = names("client", {row["client"] for row in found}, asked.reader)
-    return [{**row, "client": known.get(row["client"], "")} for row in found]
+    return Executions([{**row, "client": known.get(row["client"], "")} for row in found], oldest is None)
 
 
 def _saved(models: Iterable[Group]) -> int:

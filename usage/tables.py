@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from pricing.money import format_dollars, format_sum
 from usage import outcomes
-from usage.dashboard import METRICS, Answer, Asked, Figures, next_by, top
+from usage.dashboard import LOOKED_AT, METRICS, Answer, Asked, Executions, Figures, Workflows, next_by, top
 from usage.periods import Period
 
 _MONEY: Final = frozenset({"charge", "cost", "margin"})
@@ -74,8 +74,8 @@ def tables(asked: Asked, answer: Answer) -> list[Table]:
         _latency(asked.period, answer),
     ]
     if answer.workflows is not None:
-        found.append(_workflows(asked, answer))
-    return [*found, _executions(asked.period, answer)]
+        found.append(_workflows(asked, answer.workflows))
+    return [*found, _executions(answer.executions)]
 
 
 def address(asked: Asked, by: str | None = None, **changed: Any) -> str:
@@ -242,24 +242,27 @@ def _latency(period: Period, answer: Answer) -> Table:
     return Table("latency", "Latency, refused calls left aside", head, rows if answer.groups else [], chart)
 
 
-def _workflows(asked: Asked, answer: Answer) -> Table:
+def _workflows(asked: Asked, found: Workflows) -> Table:
     rows = [
         [Cell(name, name, calls_link(asked, workflow=name)), Cell(client, client), count(sums.calls),
          count(sums.input_tokens + sums.output_tokens), money(sums.cost), money(sums.charge)]
-        for client, name, sums in answer.workflows or ()
+        for client, name, sums in found.rows
     ]  # fmt: skip
     head = ["workflow", "client", "calls", "tokens", "cost, USD", "charged, USD"]
-    return Table(
-        "workflows", "Top workflows", head, rows, empty="No calls with a workflow's name: send x-gateway-tags."
-    )
+    title = "Top workflows"
+    if (found.start, found.end) != (asked.period.start, asked.period.end):
+        there = ZoneInfo(found.zone)
+        first, last = (at.astimezone(there) for at in (found.start, found.end - timedelta(microseconds=1)))
+        title += f", {first:%-d %b} to {last:%-d %b} by days of {found.zone}"
+    return Table("workflows", title, head, rows, empty="No calls with a workflow's name: send x-gateway-tags.")
 
 
-def _executions(period: Period, answer: Answer) -> Table:
+def _executions(found: Executions) -> Table:
     rows = [
         [Cell(one["execution"], one["execution"]), Cell(one["workflow"], one["workflow"]),
          Cell(one["client"], one["client"]), count(one["calls"]), money(int(one["cost"])), money(int(one["charge"]))]
-        for one in answer.executions
+        for one in found.rows
     ]  # fmt: skip
     head = ["execution", "workflow", "client", "calls", "cost, USD", "charged, USD"]
-    when = "of the range" if period.step == "hour" else "of its last day"
-    return Table("executions", f"Dearest executions {when}", head, rows, empty="No calls with an execution's id there.")
+    title = "Dearest executions" + ("" if found.of_all else f" of the last {LOOKED_AT:,} calls")
+    return Table("executions", title, head, rows, empty="No calls with an execution's id there.")

@@ -1,7 +1,7 @@
 """Sums of usage by what callers put on it: workflow and environment. By day and client, and by nothing else."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,25 +20,28 @@ _SPLIT: Final = 10**9  # what one column may hold is summed in two parts: a sum 
 _CHUNK: Final = 2_000
 
 
-def read_tag(asked: Slice, tag: str) -> list[Row]:
+def read_tag(
+    asked: Slice, tag: str, amounts: Sequence[str] = AMOUNTS, values: Collection[str] | None = None
+) -> list[Row]:
     """Return the sums of calls by a tag, 'workflow' or 'env': the last of each group is its value.
 
-    Untagged calls are left out. The slice may name no dimension but client. Raises ValidationError.
+    Untagged calls are left out, and so are all of AMOUNTS but those asked for: they are 0. `values` are those wanted,
+    None all. The slice may name no dimension but client. Raises ValidationError.
     """
     if tag not in TAGS:
         raise ValidationError(f"{tag!r:.50} is no tag: use {' or '.join(TAGS)}.")
     if {*asked.group_by, *asked.only} - {"client"}:
         raise ValidationError("Tags are summed up by client, and by nothing else.")
     with one_moment():
-        found = _TagReading(asked, tag).read()
+        found = _TagReading(asked, tag, amounts, values).read()
     return in_order([Row(at, group, sums) for (at, group), sums in found.items()])
 
 
 class _TagReading:
     """One slice, being summed up by the values of a tag. Tags have no hours: what days cannot tell, records do."""
 
-    def __init__(self, asked: Slice, tag: str) -> None:
-        self.asked, self.tag = asked, tag
+    def __init__(self, asked: Slice, tag: str, amounts: Sequence[str], values: Collection[str] | None) -> None:
+        self.asked, self.tag, self.amounts, self.values = asked, tag, amounts, values
         self.borders = Borders(asked)
         self.found: dict[tuple[datetime | None, Group], Sums] = defaultdict(Sums)
 
@@ -47,10 +50,14 @@ class _TagReading:
         asked, start, end = self.asked, self.borders.start, self.borders.end
         records = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end)
         records = narrowed(records.exclude(**{self.tag: ""}), asked)
+        if self.values is not None:
+            records = records.filter(**{f"{self.tag}__in": self.values})
         if not self.borders.whole_days:
             self._count(calls_of(records))
             return self.found
         rows = TagRollup.objects.filter(grain=asked.zone, start__gte=start, start__lt=end, tag=self.tag)
+        if self.values is not None:
+            rows = rows.filter(value__in=self.values)
         self._add(narrowed(rows, asked))
         # Clients that this zone is nobody's for. Whoever has no series has nothing rolled: all of it is due.
         by_day = RolledZone.objects.filter(zone=asked.zone).values("client")
@@ -64,11 +71,12 @@ class _TagReading:
 
     def _add(self, rows: "QuerySet[TagRollup]") -> None:
         by = [*(["start"] if self.asked.step else []), *map(column, self.asked.group_by), "value"]
-        sums = rows.order_by().values(*by).annotate(**_aggregates())
-        for row in sums.values_list(*by, *_aggregates()).iterator(chunk_size=_CHUNK):
+        summed = _aggregates(self.amounts)
+        for row in rows.order_by().values(*by).annotate(**summed).values_list(*by, *summed).iterator(_CHUNK):
             at, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
             pairs = zip(row[len(by) :: 2], row[len(by) + 1 :: 2], strict=True)
-            total = Sums(int(high) * _SPLIT + int(low) for high, low in pairs)
+            sums = {name: int(high) * _SPLIT + int(low) for name, (high, low) in zip(self.amounts, pairs, strict=True)}
+            total = Sums(sums.get(name, 0) for name in AMOUNTS)
             self.found[at and self.borders.step(at), tuple(group)].add(total)
 
     def _count(self, calls: Iterable[Call]) -> None:
@@ -79,10 +87,10 @@ class _TagReading:
             self.found[at, (*group, value)].count(call, times=False)
 
 
-def _aggregates() -> dict[str, Any]:
+def _aggregates(amounts: Iterable[str]) -> dict[str, Any]:
     split = Value(_SPLIT)
     return {
         f"{name}_{part}": Sum(value)
-        for name in AMOUNTS
+        for name in amounts
         for part, value in (("high", F(name) / split), ("low", F(name) % split))
     }
