@@ -84,6 +84,8 @@ RULES: Final[dict[str, Rule]] = {
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),
     "usage.exportschedule": Rule(BOOKKEEPERS, BOOKKEEPERS),
+    "usage.terms": Rule(ALL, BOOKKEEPERS, "client__owner"),
+    "usage.statement": Rule(ALL, frozenset(), "client__owner"),
     "usage.reconciliation": Rule(BOOKKEEPERS, frozenset()),  # a page, of which nothing is kept
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
@@ -22,6 +23,24 @@ class Agency(models.Model):
         blank=True,
         validators=[no_control_characters],
         help_text="Clients see it where a key is handed over, colleagues where they are invited.",
+    )
+    address = models.TextField(
+        max_length=500,
+        blank=True,
+        help_text="On statements, below the name; a tax number too where one has to be told.",
+    )
+    tax_label = models.CharField(
+        "tax",
+        max_length=40,
+        blank=True,
+        validators=[no_control_characters],
+        help_text="Such as VAT 19 %, on statements.",
+    )
+    tax_points = models.PositiveIntegerField(
+        "tax rate",
+        default=0,
+        validators=[MaxValueValidator(10_000)],
+        help_text="In hundredths of a percent: 1900 is 19 %.",
     )
     second_factor_required = models.BooleanField(
         "second factor for everyone",
@@ -55,7 +74,7 @@ def second_factor_is_required() -> bool:
 
 
 @transaction.atomic
-def change_agency(**values: str | bool) -> Agency:
+def change_agency(**values: str | bool | int) -> Agency:
     """Change some of the settings and return them all. Raises ValidationError."""
     row, _ = Agency.objects.select_for_update().get_or_create(pk=1)
     for name, value in values.items():

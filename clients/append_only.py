@@ -10,6 +10,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 SAYS: Final = "Entries of the audit log are never changed or deleted."
+STATEMENTS_SAY: Final = "Statements are never changed or deleted: the next one has what is to be put right."
 
 
 class AppendOnly(Operation):
@@ -22,8 +23,8 @@ class AppendOnly(Operation):
     reduces_to_sql = True
     reversible = True
 
-    def __init__(self, table_name: str) -> None:
-        self.table_name = table_name
+    def __init__(self, table_name: str, says: str = SAYS) -> None:
+        self.table_name, self.says = table_name, says
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Change nothing: models do not know of triggers."""
@@ -33,7 +34,7 @@ class AppendOnly(Operation):
     ) -> None:
         """Create the triggers, replacing those there."""
         vendor = schema_editor.connection.vendor
-        for statement in [*_dropping(vendor, self.table_name), *_creating(vendor, self.table_name)]:
+        for statement in [*_dropping(vendor, self.table_name), *_creating(vendor, self.table_name, self.says)]:
             schema_editor.execute(statement)
 
     def database_backwards(
@@ -57,27 +58,27 @@ class AppendOnly(Operation):
 
 
 @contextmanager
-def unlocked(table_name: str, using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+def unlocked(table_name: str, using: str = DEFAULT_DB_ALIAS, says: str = SAYS) -> Iterator[None]:
     """Let the block change and delete rows, in one transaction at whose end the triggers are back for all."""
     connection = connections[using]
     with transaction.atomic(using=using), connection.cursor() as cursor:
         for statement in _dropping(connection.vendor, table_name):
             cursor.execute(statement)
         yield
-        for statement in _creating(connection.vendor, table_name):
+        for statement in _creating(connection.vendor, table_name, says):
             cursor.execute(statement)
 
 
-def _creating(vendor: str, table: str) -> list[str]:
+def _creating(vendor: str, table: str, says: str) -> list[str]:
     if vendor == "sqlite":
         return [
             f'CREATE TRIGGER "{table}_no_{event}" BEFORE {event.upper()} ON "{table}" '
-            f"BEGIN SELECT RAISE(ABORT, '{SAYS}'); END"
+            f"BEGIN SELECT RAISE(ABORT, '{says}'); END"
             for event in ("update", "delete")
         ]
     return [
         f'CREATE FUNCTION "{table}_append_only"() RETURNS trigger LANGUAGE plpgsql AS '
-        f"$$ BEGIN RAISE EXCEPTION '{SAYS}' USING ERRCODE = 'integrity_constraint_violation'; END $$",
+        f"$$ BEGIN RAISE EXCEPTION '{says}' USING ERRCODE = 'integrity_constraint_violation'; END $$",
         f'CREATE TRIGGER "{table}_append_only" BEFORE UPDATE OR DELETE OR TRUNCATE ON "{table}" '
         f'FOR EACH STATEMENT EXECUTE FUNCTION "{table}_append_only"()',
     ]

@@ -27,16 +27,17 @@ def install(tmp_path: Path) -> Iterator[Callable[..., Installation]]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _tests_may_empty_the_audit_log() -> Iterator[None]:
-    """Let the flush after a test with real transactions through: the audit log's triggers would refuse it."""
+def _tests_may_empty_append_only_tables() -> Iterator[None]:
+    """Let the flush after a test with real transactions through: triggers would refuse it."""
     from django.test import TransactionTestCase
 
-    from clients.append_only import unlocked
+    from clients.append_only import STATEMENTS_SAY, unlocked
 
     flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
     def flush_all(case: TransactionTestCase) -> None:
-        with unlocked("clients_auditentry"):
+        lines, statements = (unlocked(name, says=STATEMENTS_SAY) for name in ("usage_statementline", "usage_statement"))
+        with unlocked("clients_auditentry"), lines, statements:
             flush(case)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,8 @@ from usage import outcomes
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
 from usage.schedules import ExportRun, ExportSchedule
+from usage.statements import Statement, StatementLine
+from usage.terms import Terms
 
 __all__ = [
     "ALL",
@@ -23,7 +25,10 @@ __all__ = [
     "Heartbeat",
     "RolledZone",
     "RollupDue",
+    "Statement",
+    "StatementLine",
     "TagRollup",
+    "Terms",
     "UsageRecord",
     "UsageRollup",
     "UsageSeries",
