@@ -26,6 +26,8 @@ SIDEBAR: Final = [
         Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
         Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),
         Entry("Exports", "schedule_send", "admin:usage_exportschedule_changelist", "usage.view_exportschedule"),
+        Entry("Statements", "request_quote", "admin:usage_statement_changelist", "usage.view_statement"),
+        Entry("Terms", "handshake", "admin:usage_terms_changelist", "usage.view_terms"),
         Entry("Reconciliation", "balance", "admin:reconcile", "usage.view_reconciliation"),
     ],
     [

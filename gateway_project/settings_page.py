@@ -14,7 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
 
 from clients import access
 from clients.agency import Agency, agency, change_agency
@@ -31,8 +36,14 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 
     class Meta:
         model = Agency
-        fields = ("name", "second_factor_required")
-        widgets = {"name": UnfoldAdminTextInputWidget, "second_factor_required": UnfoldBooleanWidget}
+        fields = ("name", "address", "tax_label", "tax_points", "second_factor_required")
+        widgets = {
+            "name": UnfoldAdminTextInputWidget,
+            "address": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+            "tax_label": UnfoldAdminTextInputWidget,
+            "tax_points": UnfoldAdminIntegerFieldWidget,
+            "second_factor_required": UnfoldBooleanWidget,
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

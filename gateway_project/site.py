@@ -65,6 +65,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
         from keys.onboarding_page import onboard_view  # noqa: PLC0415
         from usage.analytics_page import analytics_view  # noqa: PLC0415
         from usage.client_page import link_view  # noqa: PLC0415
+        from usage.closing_page import closing_view  # noqa: PLC0415
         from usage.costs_page import costs_view  # noqa: PLC0415
         from usage.reconcile_page import reconcile_view  # noqa: PLC0415
         from usage.test_call import test_call_view  # noqa: PLC0415
@@ -75,6 +76,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
             path("settings/test-mail/", self.admin_view(test_mail_view), name="settings_test_mail"),
             path("time-zone/", self.admin_view(time_zone_view), name="time_zone"),
             path("usage-link/<int:client_id>/", self.admin_view(link_view), name="client_usage_link"),
+            path("closing/", self.admin_view(closing_view), name="closing"),
             path("costs/", self.admin_view(costs_view), name="costs"),
             path("reconciliation/", self.admin_view(reconcile_view), name="reconcile"),
             path("analytics/", self.admin_view(analytics_view), name="analytics"),

@@ -16,7 +16,7 @@ from gateway_project.guessing import by_session, by_typed, remembered, slowed
 from keys.api import KeyDetail, KeyList, KeyRegenerate, KeyRevoke, Onboard
 from keys.handover_page import handover_view
 from usage.api import ClientLimits, CostReport, Health, UsageDetail, UsageList, UsageSummary
-from usage.client_page import client_view
+from usage.client_page import client_view, statement_view
 
 OPEN: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}
 """What the API can do is no secret, as it is in the documentation; it says nothing of anybody."""
@@ -58,6 +58,7 @@ urlpatterns = [
     path("api/", include(api)),
     path("keys/<str:token>/", handover_view, name="handover"),
     path("usage/<str:token>/", client_view, name="client_usage"),
+    path("usage/<str:token>/statements/<int:number>/", statement_view, name="client_statement"),
     path("accounts/invitation/<str:token>/", invitation_view, name="invitation"),
     path("accounts/login/", sign_in, name="account_login"),  # these before allauth's, which they wrap
     path("accounts/2fa/authenticate/", remembered(mfa.authenticate), name="mfa_authenticate"),

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-from pricing.money import PICO, rate_from_million, rate_to_million
+from pricing.money import PICO, format_dollars, from_dollars, rate_from_million, rate_to_million
 
 DEAREST_RATE = PICO
 """Picodollars per token: $1 a token. Keeps the cost of a call of 9 million tokens within a 64-bit column."""
@@ -49,3 +49,19 @@ class RateField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in
         return models.Field.formfield(
             self, **{"form_class": RateFormField, "help_text": self.help_text or "USD per 1M tokens", **kwargs}
         )
+
+
+class DollarsFormField(forms.DecimalField):
+    """USD, at most twelve decimals; cleans to picodollars."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"decimal_places": 12, "max_digits": 18, "min_value": 0, "max_value": 10**6} | kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show stored picodollars as USD; text that the user typed stays as it is."""
+        return format_dollars(value) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        """Return picodollars, 0 for an empty optional field."""
+        dollars: Decimal | None = super().clean(value)
+        return 0 if dollars is None else from_dollars(dollars)

@@ -17,7 +17,7 @@ from clients.models import Client
 from keys.admin import KeysOfClient
 from keys.models import APIKey
 from pricing.money import format_dollars
-from usage import schedule_admin  # noqa: F401 - registers its pages
+from usage import schedule_admin, statement_admin  # noqa: F401 - register their pages
 from usage.client_list import (
     ErrorRateFilter,
     LimitsFilter,

@@ -22,8 +22,11 @@ from usage import client_links, overview
 from usage.analytics import Slice, read
 from usage.client_links import ClientLink
 from usage.dashboard import Figures
+from usage.models import Statement
 from usage.standings import foreseen, of_client
+from usage.statement_pdf import pdf
 
+STATEMENTS_SHOWN = 36
 WAITING = "usage_link_to_show"
 """Session entry: the client's id, and the link, encrypted."""
 
@@ -37,7 +40,23 @@ def client_view(request: HttpRequest, token: str) -> HttpResponse:
         answer: HttpResponse = TemplateResponse(request, "usage/client.html", {"agency": agency().name}, status=404)
     else:
         with timezone.override(link.client.zone):
-            answer = TemplateResponse(request, "usage/client.html", _context(link.client)).render()
+            context = {**_context(link.client), "token": token}
+            answer = TemplateResponse(request, "usage/client.html", context).render()
+    answer["X-Robots-Tag"] = "noindex"
+    answer["Referrer-Policy"] = "no-referrer"
+    return answer
+
+
+@never_cache
+@require_safe
+def statement_view(request: HttpRequest, token: str, number: int) -> HttpResponse:
+    """Hand out a statement of the client that the link is of, as PDF. Raises Http404."""
+    link = client_links.find(token)
+    statement = Statement.objects.filter(client=link.client_id, number=number).first() if link else None
+    if statement is None:
+        raise Http404
+    answer = HttpResponse(pdf(statement), content_type="application/pdf")
+    answer["Content-Disposition"] = f'inline; filename="statement-{number}.pdf"'
     answer["X-Robots-Tag"] = "noindex"
     answer["Referrer-Policy"] = "no-referrer"
     return answer
@@ -95,6 +114,9 @@ def _context(client: Client) -> dict[str, Any]:
         "standings": foreseen(of_client(client) or [], client),
         "days": [_drawn(number, day, charge, most) for number, (day, _, charge) in enumerate(days)],
         "charged": sum(charge for _, _, charge in days),
+        "statements": [
+            (one, one.money(one.gross)) for one in Statement.objects.filter(client=client)[:STATEMENTS_SHOWN]
+        ],
     }
 
 

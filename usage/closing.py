@@ -106,9 +106,7 @@ def close(draft: Draft, by: User | None, now: datetime) -> Statement:
         house = Agency.objects.select_for_update().get(pk=1)  # one at a time: numbers have no gaps
         last = _newest([draft.client]).get(draft.client.pk)
         if (last.number if last else 0) != draft.base:
-            raise ValidationError(
-                f"{draft.client}: somebody has made a statement meanwhile. Look at it, and try again."
-            )
+            raise ValidationError(f"{draft.client}: a statement was made meanwhile. Look at it, and try again.")
         number = (Statement.objects.aggregate(number=Max("number"))["number"] or 0) + 1
         net, tax, gross = total(draft.lines, draft.terms, house.tax_points)
         statement = Statement.objects.create(

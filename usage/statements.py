@@ -5,7 +5,6 @@ half up to its smallest unit, and a line shows the difference to the line before
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any, Final
 
 from django.db import models
@@ -123,11 +122,6 @@ def total(lines: Iterable[StatementLine], conditions: Conditions, tax_points: in
         line.minor, shown = following - shown, following
     tax = _half_up(shown * tax_points, _TAX_POINTS)
     return shown, tax, shown + tax
-
-
-def last_month(client: Client) -> date | None:
-    """Return the last month of a client that is closed, None where none is."""
-    return Statement.objects.filter(client=client).aggregate(month=models.Max("month"))["month"]
 
 
 def _half_up(numerator: int, denominator: int) -> int:

@@ -89,14 +89,19 @@ class Terms(Conditions):
     def __str__(self) -> str:
         return f"{self.client}, from {self.since:%B %Y}"
 
-    def clean(self) -> None:
-        """Set the day to the first. Raises ValidationError where that month has its statement already."""
+    @property
+    def in_use(self) -> bool:
+        """Whether a statement was made by them, or after them."""
         from usage.statements import Statement  # noqa: PLC0415 - which is made by terms
 
+        return Statement.objects.filter(client=self.client_id, month__gte=self.since).exists()
+
+    def clean(self) -> None:
+        """Set the day to the first. Raises ValidationError where that month has its statement already."""
         if self.since is None:
             return
         self.since = self.since.replace(day=1)
-        if self.client_id and Statement.objects.filter(client=self.client_id, month__gte=self.since).exists():
+        if self.client_id and self.in_use:
             raise ValidationError({"since": "That month has its statement already: choose a month that is not closed."})
 
 

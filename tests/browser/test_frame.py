@@ -1,7 +1,10 @@
 """The frame of the back office in a real browser: its policy is kept, and people with weak eyes can use it."""
 
+from datetime import UTC, date, datetime
+
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -10,16 +13,19 @@ from selenium.webdriver.support.ui import WebDriverWait
 from clients.access import Role, set_role
 from clients.audit import entries_about
 from clients.invitations import invite
+from clients.models import Client
 from clients.onboarding import create_client
 from keys import handover
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
+from pricing.money import PICO
 from pricing.price_list import Step, new_price
 from tests.browser.axe import assert_usable, findings
 from tests.browser.operator import Operator, sign_in
 from tests.clients.test_plans import make_plan
 from usage import client_links
-from usage.models import ExportSchedule
+from usage.closing import close, drafts
+from usage.models import ExportSchedule, Statement, Terms
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,6 +54,11 @@ PAGES = {
     "exports": "/admin/usage/exportschedule/",
     "export": "/admin/usage/exportschedule/{schedule}/change/",
     "reconciliation": "/admin/reconciliation/",
+    "statements": "/admin/usage/statement/",
+    "statement": "/admin/usage/statement/{statement}/change/",
+    "closing": "/admin/closing/",
+    "terms": "/admin/usage/terms/",
+    "terms-new": "/admin/usage/terms/add/",
     "export-new": "/admin/usage/exportschedule/add/",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
@@ -73,6 +84,14 @@ PAGES = {
     "password": "/accounts/password/change/",
     "sign-out": "/accounts/logout/",
 }
+
+
+def statement_of(client: Client) -> Statement:
+    """Close a month of long ago, whose minimum is all there is to pay."""
+    Client.objects.filter(pk=client.pk).update(created_at=datetime(2025, 1, 1, tzinfo=UTC))
+    client.refresh_from_db()
+    Terms.objects.create(client=client, since=date(2025, 1, 1), minimum=25 * PICO, currency="EUR", rate=920_000)
+    return close(drafts([client], date(2025, 1, 1), timezone.now())[0], None, timezone.now())
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
@@ -106,6 +125,7 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "model": model,
         "person": colleague,
         "schedule": ExportSchedule.objects.create(name="Monthly"),
+        "statement": statement_of(client),
     }
     _, usage_token = client_links.make(client, None)
     tokens = {"token": token, "usage_token": usage_token, "invitation": invite(colleague)}

@@ -27,7 +27,9 @@ from tests.conftest import sign_in_freshly
 from tests.house.test_who_sees_what import NAMES, POSTED, SIGN_IN_PAGES, TESTED_ALONE, address, kind_of
 from tests.usage.test_pages import call
 from usage import standings
-from usage.models import ExportSchedule, UsageRecord
+from usage.closing import close, drafts
+from usage.days import month_before
+from usage.models import ExportSchedule, Statement, Terms, UsageRecord
 from usage.schedules import run_now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]  # on a busy machine it takes its time
@@ -35,9 +37,10 @@ pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]  # on a busy mach
 RECORDS = int(os.environ.get("PAGES_RECORDS", "50000"))
 FEW, MANY = 10, 1_000
 MOST_SECONDS = 0.3
-GROWS_BY_NATURE = {"clients_auditentry_export"}  # a file of all rows, streamed
+GROWS_BY_NATURE = {"clients_auditentry_export", "closing"}  # a file of all rows, streamed; a month of every client
 ELSEWHERE = ("/admin/analytics/", "/admin/costs/", "/admin/settings/")  # pages with measurements of their own
 DAYS = 60
+MOST_STATEMENTS = 200
 MORE = {
     "clients by charge": "/admin/clients/client/?o=-6",
     "clients, searched": "/admin/clients/client/?q=client",
@@ -80,8 +83,15 @@ class Agency:
         """Grow to so many of all."""
         before = Client.objects.count()
         numbers = range(before, clients)
+        long_ago = timezone.now() - timedelta(days=2 * DAYS)
         made = Client.objects.bulk_create(
-            Client(name=f"Client {number}", plan=self.plan, owner=self.owner, email=f"it@{number}.example")
+            Client(
+                name=f"Client {number}",
+                plan=self.plan,
+                owner=self.owner,
+                email=f"it@{number}.example",
+                created_at=long_ago,
+            )
             for number in numbers
         )
         Limit.objects.bulk_create(
@@ -104,6 +114,9 @@ class Agency:
             schedule = ExportSchedule.objects.create(name=f"Schedule {number}")
             run_now(schedule, now)
             Plan.objects.create(name=f"Plan {number}").limits.create(metric="tokens", amount=1, cycle="day")
+        Terms.objects.bulk_create(Terms(client=client, since=month_before(now.date())[0]) for client in made)
+        for draft in drafts(made, month_before(now.date())[0], now)[:MOST_STATEMENTS]:
+            close(draft, None, now)
         UsageRecord.objects.bulk_create(self._calls(records - UsageRecord.objects.count()), batch_size=5_000)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -140,6 +153,8 @@ class Agency:
             "clients_plan": self.plan,
             "auth_user": self.colleague,
             "usage_exportschedule": ExportSchedule.objects.order_by("pk")[0],
+            "usage_terms": Terms.objects.order_by("pk")[0],
+            "usage_statement": Statement.objects.order_by("pk")[0],
             "clients_auditentry": AuditEntry.objects.order_by("pk")[0],
         }
         found = {}

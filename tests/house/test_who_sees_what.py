@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,10 +26,13 @@ from pricing.models import Model, Price, Provider
 from pricing.price_list import Step, new_price
 from tests.conftest import sign_in_freshly
 from usage import test_call
-from usage.models import ExportSchedule, UsageRecord
+from usage.closing import close, drafts
+from usage.models import ExportSchedule, Terms, UsageRecord
 
 pytestmark = pytest.mark.django_db
 
+LONG_AGO, NOT_YET = date(2025, 1, 1), date(2099, 1, 1)
+LONG_AGO_AT = datetime(2025, 1, 2, tzinfo=UTC)
 PEOPLE = ("owner", "operator", "operator of all", "finance", "viewer", "without a role", "stranger")
 OUT = {"without a role", "stranger"}
 OPERATORS = {"operator", "operator of all"}
@@ -56,6 +59,8 @@ KINDS = {
     "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
     "clients_auditentry": Kind({"owner"} | OPERATORS, set(), "client"),
     "usage_exportschedule": Kind({"owner", "finance"}, {"owner", "finance"}),
+    "usage_terms": Kind(ALL, {"owner", "finance"}, "client"),
+    "usage_statement": Kind(ALL, set(), "client"),
 }
 # Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
@@ -63,6 +68,9 @@ OBJECT_PAGES = {
     "costs": ("usage_usagerecord", "view"),
     "analytics": ("usage_usagerecord", "view"),
     "reconcile": ("usage_exportschedule", "view"),
+    "closing": ("usage_exportschedule", "view"),
+    "usage_statement_pdf": ("usage_statement", "view"),
+    "usage_statement_csv": ("usage_statement", "view"),
     "usage_exportschedule_run": ("usage_exportschedule", "change"),
     "client_usage_link": ("clients_client", "change"),
     "clients_client_import": ("clients_client", "add"),
@@ -154,6 +162,8 @@ class Agency:
 
     def objects_of(self, owner: User) -> dict[str, Row]:
         client = create_client(f"Client of {owner}", owner=owner)
+        Client.objects.filter(pk=client.pk).update(created_at=LONG_AGO_AT)
+        client.refresh_from_db()
         # an address that is refused before anything is dialled
         provider = Provider.objects.create(name=f"Provider of {owner}", base_url="https://127.0.0.1/v1", owner=owner)
         model = Model.objects.create(name=f"model-of-{owner.pk}", provider=provider)
@@ -186,6 +196,8 @@ class Agency:
             "clients_plan": plan,
             "auth_user": owner,
             "usage_exportschedule": ExportSchedule.objects.get_or_create(name="Monthly")[0],
+            "usage_terms": Terms.objects.create(client=client, since=NOT_YET),
+            "usage_statement": close(drafts([client], LONG_AGO, now)[0], None, now),
             "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),
         }
 

@@ -1,23 +1,30 @@
 """Statements: what is billed is what was called, to the picodollar, however late it comes; and nothing changes one."""
 
+import csv
+import io
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 from django.db.models import Sum
+from django.test import Client as Browser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clients.access import Role
 from clients.agency import change_agency
 from clients.append_only import STATEMENTS_SAY, unlocked
 from clients.models import Client
 from pricing.money import PICO
-from usage import outcomes
+from tests.conftest import browser_of
+from usage import client_links, outcomes
 from usage.closing import close, drafts
 from usage.ingest import insert
 from usage.models import RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.rollups import roll_due
+from usage.statement_pdf import pdf
 from usage.statements import Statement, StatementLine
 from usage.terms import Terms
 
@@ -217,3 +224,56 @@ def test_statements_and_their_adjustments_are_what_was_called_to_the_picodollar(
         scale = 10 ** {"JPY": 0, "KWD": 3}.get(statement.currency, 2)
         assert abs(statement.net * PICO * 10**6 - exact * scale) * 2 <= PICO * 10**6
         assert statement.gross == statement.net + statement.tax
+
+
+def test_finance_closes_a_month_in_one_act_and_the_client_has_its_pdf(acme, calls):
+    insert([calls.end(c=acme.pk, at=at(1), end=at(1), cost=10**9, charge=2 * PICO, w="=1+1 bot 🤖")])
+    other = Client.objects.create(name="Other", created_at=acme.created_at)
+    finance = browser_of(Role.FINANCE)
+    shown = finance.get("/admin/closing/?month=2025-01").content.decode()
+    assert "2 to close" in shown
+    assert "No terms: only its usage is billed." in shown
+    finance.post("/admin/closing/?month=2025-01", {"client": [acme.pk, other.pk]})
+    first, second = Statement.objects.order_by("number")
+    assert (first.gross, second.gross, first.closed_by) == (200, 0, "finance")
+    assert "January 2025 is closed" in finance.get("/admin/closing/?month=2025-01").content.decode()
+    assert "Acme" in finance.get(f"/admin/usage/statement/{first.pk}/change/").content.decode()
+    text = b"".join(finance.get(f"/admin/usage/statement/{first.pk}/csv/").streaming_content).decode()
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    assert [(row["kind"], row["amount"]) for row in rows] == [("usage", "2.00"), ("workflow", "")]
+    assert rows[1]["line"] == "'=1+1 bot 🤖"
+    assert "cost" not in text
+    _, token = client_links.make(acme, None)
+    client = Browser()
+    own = client.get(f"/usage/{token}/").content.decode()
+    assert f"/usage/{token}/statements/1/" in own
+    answer = client.get(f"/usage/{token}/statements/1/")
+    assert answer.content.startswith(b"%PDF-")
+    assert answer.content == pdf(Statement.objects.get(number=1))
+    assert client.get(f"/usage/{token}/statements/2/").status_code == 404
+    assert client.get("/usage/nonsense/statements/1/").status_code == 404
+
+
+def test_only_who_keeps_the_books_closes(acme):
+    for role in (Role.OPERATOR, Role.VIEWER):
+        browser = browser_of(role)
+        assert browser.get("/admin/closing/").status_code == 403
+        assert browser.post("/admin/closing/?month=2025-01", {"client": [acme.pk]}).status_code == 403
+    assert not Statement.objects.exists()
+
+
+def test_a_month_that_is_none_is_refused_with_a_sentence(acme):
+    browser = browser_of(Role.OWNER)
+    for month in ("2025-13", "1925-01", "x" * 100):
+        assert "A month is such as" in browser.get(f"/admin/closing/?month={month}", follow=True).content.decode()
+
+
+def test_the_command_shows_first_and_makes_statements_when_told_to(acme, calls):
+    insert([calls.end(c=acme.pk, at=at(1), end=at(1), charge=2 * PICO)])
+    call_command("closemonth", "2025-01", stdout=(out := io.StringIO()))
+    assert "Acme: 2.00 USD." in out.getvalue()
+    assert not Statement.objects.exists()
+    call_command("closemonth", "2025-01", "--client", "Acme", "--yes", stdout=(out := io.StringIO()))
+    assert "statement 1" in out.getvalue()
+    with pytest.raises(CommandError, match="such as"):
+        call_command("closemonth", "January")
