@@ -417,6 +417,7 @@ LOGGING: dict[str, Any] = {
         "django.utils.autoreload": {"level": "WARNING"},
         "django.db.backends": {"level": "INFO"},  # DEBUG would log SQL with its parameters
         "celery": {"level": LOG_LEVEL},
+        "fontTools": {"level": "WARNING"},  # INFO tells of every table of a font
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},  # DEBUG would log a provider's headers
     },

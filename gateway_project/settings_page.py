@@ -47,8 +47,13 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["tax_points"].required = False
         if settings.REQUIRE_SECOND_FACTOR:
             del self.fields["second_factor_required"]
+
+    def clean_tax_points(self) -> int:
+        """Return no tax where none is given."""
+        return int(self.cleaned_data["tax_points"] or 0)
 
 
 @never_cache

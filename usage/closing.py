@@ -268,12 +268,11 @@ def _oddities(draft: Draft, closed: Sequence[Statement], adjustments: Sequence[S
     odd = []
     if not used.calls:
         odd.append("No usage.")
-    if draft.terms.pk is None:
-        odd.append("No terms: only its usage is billed.")
     if used.calls and draft.used.estimated * _ESTIMATED >= used.calls:
         odd.append(f"{draft.used.estimated:,} of {used.calls:,} calls are estimated.")
     if draft.used.interrupted:
-        odd.append(f"{draft.used.interrupted:,} calls were interrupted.")
+        one = draft.used.interrupted == 1
+        odd.append(f"{draft.used.interrupted:,} {'call was' if one else 'calls were'} interrupted.")
     if used.cost > used.charge:
         odd.append(f"Its calls cost {format_sum(used.cost - used.charge)} USD more than they are charged.")
     if closed:

@@ -152,7 +152,6 @@ class TermsAdmin(ModelAdmin):  # type: ignore[misc]
     list_display = ("client", "from_shown", "fee_shown", "minimum_shown", "currency")
     list_select_related = ("client",)
     search_fields = ("client__name",)
-    autocomplete_fields = ("client",)
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Terms]:

@@ -138,7 +138,7 @@ class _Page(FPDF):
 
 def _usd(line: StatementLine) -> str:
     whole, _, part = format_dollars(line.amount).partition(".")
-    return f"{whole}.{part[:6]}"
+    return f"{whole}.{part[:6]:0<6}"
 
 
 def _counted(line: StatementLine) -> tuple[str, str, str]:

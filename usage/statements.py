@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from clients.models import Client
+from pricing import audit
 from pricing.money import PICO
 from usage.terms import MICRO, Conditions, digits_of
 
@@ -37,6 +38,8 @@ class Statement(Conditions):
     gross = models.BigIntegerField()
     closed_at = models.DateTimeField()
     closed_by = models.CharField(max_length=150, blank=True)
+
+    objects = audit.Audited.as_manager()
 
     class Meta:
         app_label = "usage"
