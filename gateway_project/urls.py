@@ -17,6 +17,7 @@ from keys.api import KeyDetail, KeyList, KeyRegenerate, KeyRevoke, Onboard
 from keys.handover_page import handover_view
 from usage.api import ClientLimits, CostReport, Health, UsageDetail, UsageList, UsageSummary
 from usage.client_page import client_view, statement_view
+from usage.statement_api import StatementDetail, StatementList, StatementPDF
 
 OPEN: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}
 """What the API can do is no secret, as it is in the documentation; it says nothing of anybody."""
@@ -48,6 +49,9 @@ api = [
     path("usage/<uuid:pk>/", UsageDetail.as_view(), name="api_usage_record"),
     path("usage/summary/", UsageSummary.as_view(), name="api_usage_summary"),
     path("costs/", CostReport.as_view(), name="api_costs"),
+    path("statements/", StatementList.as_view(), name="api_statements"),
+    path("statements/<int:number>/", StatementDetail.as_view(), name="api_statement"),
+    path("statements/<int:number>/pdf/", StatementPDF.as_view(), name="api_statement_pdf"),
     path("health/", Health.as_view(), name="api_health"),
     path("schema/", SpectacularAPIView.as_view(**OPEN), name="api_schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api_schema", **OPEN), name="api_docs"),

@@ -24,7 +24,7 @@ from usage.client_links import ClientLink
 from usage.dashboard import Figures
 from usage.models import Statement
 from usage.standings import foreseen, of_client
-from usage.statement_pdf import pdf
+from usage.statement_pdf import pdf_answer
 
 STATEMENTS_SHOWN = 36
 WAITING = "usage_link_to_show"
@@ -55,8 +55,7 @@ def statement_view(request: HttpRequest, token: str, number: int) -> HttpRespons
     statement = Statement.objects.filter(client=link.client_id, number=number).first() if link else None
     if statement is None:
         raise Http404
-    answer = HttpResponse(pdf(statement), content_type="application/pdf")
-    answer["Content-Disposition"] = f'inline; filename="statement-{number}.pdf"'
+    answer = pdf_answer(statement)
     answer["X-Robots-Tag"] = "noindex"
     answer["Referrer-Policy"] = "no-referrer"
     return answer

@@ -19,7 +19,7 @@ from pricing.fields import DollarsFormField
 from pricing.money import format_sum
 from usage.models import Statement, Terms
 from usage.statement_csv import lines
-from usage.statement_pdf import pdf
+from usage.statement_pdf import pdf_answer
 from usage.terms import MICRO
 
 
@@ -87,14 +87,6 @@ class StatementAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     def gross_shown(self, statement: Statement) -> str:
         """The total with its currency."""
         return f"{statement.money(statement.gross)} {statement.currency}"
-
-
-def pdf_answer(statement: Statement) -> HttpResponse:
-    """Return the PDF of a statement to whoever may have it."""
-    answer = HttpResponse(pdf(statement), content_type="application/pdf")
-    answer["Content-Disposition"] = f'inline; filename="statement-{statement.number}.pdf"'
-    answer["Cache-Control"] = "no-store"
-    return answer
 
 
 class TermsForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import unfold
+from django.http import HttpResponse
 from django.utils import formats
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from fpdf import FPDF
@@ -31,6 +32,14 @@ def pdf(statement: Statement) -> bytes:
     page.totals()
     page.workflows()
     return bytes(page.output())
+
+
+def pdf_answer(statement: Statement) -> HttpResponse:
+    """Return the PDF of a statement to whoever may have it."""
+    answer = HttpResponse(pdf(statement), content_type="application/pdf")
+    answer["Content-Disposition"] = f'inline; filename="statement-{statement.number}.pdf"'
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 class _Page(FPDF):

@@ -1,12 +1,14 @@
 """Every address of the REST API: closed without a token, without the scope, and for what is somebody else's."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.urls import reverse
+from django.utils import timezone
 
 from clients.access import Role, set_role
 from clients.access_tokens import SCOPES, make, revoke
@@ -15,10 +17,12 @@ from gateway_project.urls import api
 from keys.lifecycle import issue
 from pricing.models import Model, Provider
 from tests.usage.test_pages import call
+from usage.closing import close, drafts
 
 pytestmark = pytest.mark.django_db
 
 OPEN = {"api_schema", "api_docs"}
+LONG_AGO = date(2025, 1, 1)
 SCOPE_OF = {
     ("api_clients", "get"): "clients:read",
     ("api_client", "get"): "clients:read",
@@ -45,6 +49,9 @@ SCOPE_OF = {
     ("api_usage_summary", "get"): "usage:read",
     ("api_costs", "get"): "usage:read",
     ("api_health", "get"): "usage:read",
+    ("api_statements", "get"): "usage:read",
+    ("api_statement", "get"): "usage:read",
+    ("api_statement_pdf", "get"): "usage:read",
 }
 WRITES = [act for act in SCOPE_OF if act[1] != "get"]
 
@@ -61,12 +68,15 @@ class Agency:
         for name in ("ana", "ben"):
             owner = self.people[name]
             client = create_client(f"Of {name}", owner=owner)
+            client.created_at = datetime(2025, 1, 1, tzinfo=UTC)
             provider = Provider.objects.create(name=f"At {name}", base_url="https://127.0.0.1/v1", owner=owner)
             model = Model.objects.create(name=f"model-{name}", provider=provider)
             key, _ = issue(client, "n8n")
             record = call(client, key=key)
             record.save(force_insert=True)
+            statement = close(drafts([client], LONG_AGO, timezone.now())[0], None, timezone.now())
             self.rows[name] = {"client": client.pk, "key": key.pk, "model": model.pk, "usage": record.pk}
+            self.rows[name]["statement"] = statement.number
 
     def url(self, name: str, whose: str) -> str:
         kind = name.removeprefix("api_").split("_")[0]

@@ -5,6 +5,7 @@ import io
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
@@ -13,7 +14,8 @@ from django.test import Client as Browser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.access import Role
+from clients.access import Role, set_role
+from clients.access_tokens import make
 from clients.agency import change_agency
 from clients.append_only import STATEMENTS_SAY, unlocked
 from clients.models import Client
@@ -277,3 +279,24 @@ def test_the_command_shows_first_and_makes_statements_when_told_to(acme, calls):
     assert "statement 1" in out.getvalue()
     with pytest.raises(CommandError, match="such as"):
         call_command("closemonth", "January")
+
+
+def test_automation_reads_statements(acme, calls):
+    insert([calls.end(c=acme.pk, at=at(1), end=at(1), cost=1, charge=2 * PICO, w="bot")])
+    closed(acme, MONTHS[0])
+    closed(acme, MONTHS[1])
+    finance = User.objects.create_user("finance")
+    set_role(finance, Role.FINANCE)
+    bearer = {"authorization": f"Bearer {make(finance, 'n8n', ['usage:read'])[1]}"}
+
+    def get(path):
+        return Browser().get(f"/api/statements/{path}", headers=bearer)
+
+    assert [one["number"] for one in get("").json()["results"]] == [2, 1]
+    assert [one["month"] for one in get("?month=2025-01").json()["results"]] == ["2025-01"]
+    assert get("?month=January").status_code == get("?client=x").status_code == 400
+    told = get("1/").json()
+    assert (told["gross"], told["lines"][0]["amount_usd"], told["by_workflow"][0]["title"]) == ("2.00", "2.00", "bot")
+    assert "cost" not in get("1/").content.decode()
+    assert get("1/pdf/").content.startswith(b"%PDF-")
+    assert get("9/").status_code == 404
