@@ -20,6 +20,13 @@ class _Echo:
         return line
 
 
+class _Plain(Decimal):
+    """A number that is written with all its digits: no spreadsheet of another language has to know what 1E-12 is."""
+
+    def __str__(self) -> str:
+        return format(self, "f")
+
+
 def lines(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[str]:
     """Yield the lines of the file, the byte order mark and the header first.
 
@@ -28,7 +35,7 @@ def lines(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[st
     writer = csv.writer(_Echo(), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
     yield BOM + writer.writerow(header)
     for row in rows:
-        yield writer.writerow([disarmed(value) for value in row])
+        yield writer.writerow([_Plain(value) if isinstance(value, Decimal) else disarmed(value) for value in row])
 
 
 def plain_lines(rows: Iterable[Sequence[Value]], delimiter: str = ",") -> Iterator[str]:

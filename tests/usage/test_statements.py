@@ -26,6 +26,7 @@ from usage.closing import close, drafts
 from usage.ingest import insert
 from usage.models import RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.rollups import roll_due
+from usage.statement_csv import lines as lines_of
 from usage.statement_pdf import pdf
 from usage.statements import Statement, StatementLine
 from usage.terms import Terms
@@ -279,6 +280,13 @@ def test_the_command_shows_first_and_makes_statements_when_told_to(acme, calls):
     assert "statement 1" in out.getvalue()
     with pytest.raises(CommandError, match="such as"):
         call_command("closemonth", "January")
+
+
+def test_the_smallest_amount_is_plain_digits_in_the_file(acme, calls):
+    insert([calls.end(c=acme.pk, at=at(1), end=at(1), charge=1)])
+    statement = closed(acme, MONTHS[0])
+    (row,) = csv.DictReader(io.StringIO("".join(lines_of(statement)).removeprefix("\ufeff")))
+    assert (row["charge_usd"], row["amount_usd"], row["amount"]) == ("0.000000000001", "0.000000000001", "0.00")
 
 
 def test_automation_reads_statements(acme, calls):
