@@ -234,9 +234,10 @@ def run_now(schedule: ExportSchedule, now: datetime) -> ExportRun:
 def take(now: datetime) -> ExportRun | None:
     """Return a run for the caller to carry out, which nobody else has; None where nothing is to be done."""
     state = ExportRun.State
-    ExportRun.objects.filter(state=state.RUNNING, began_at__lte=now - LEFT_AFTER, attempts__gte=MOST_ATTEMPTS).update(
-        state=state.FAILED, ended_at=now, told="The worker ended before it was done, three times. Run it now by hand."
-    )
+    left = ExportRun.objects.filter(state=state.RUNNING, began_at__lte=now - LEFT_AFTER, attempts__gte=MOST_ATTEMPTS)
+    if left.exists():  # without a writer's lock, as it is asked every few seconds
+        told = "The worker ended before it was done, three times. Run it now by hand."
+        left.update(state=state.FAILED, ended_at=now, told=told)
     open_ = Q(state=state.WAITING)
     open_ |= Q(state=state.FAILED, attempts__lt=MOST_ATTEMPTS, ended_at__lte=now - RETRIED_AFTER)
     open_ |= Q(state=state.RUNNING, attempts__lt=MOST_ATTEMPTS, began_at__lte=now - LEFT_AFTER)

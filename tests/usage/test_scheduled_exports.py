@@ -15,7 +15,9 @@ import pytest
 import time_machine
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.test import Client as Browser
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from clients.access import Role
@@ -73,6 +75,15 @@ def test_a_file_of_the_day_before_is_written_whole_and_once(folder: Path) -> Non
         [row] = csv.DictReader(file, delimiter=";")
     assert (row["client"], row["charge_usd"]) == ("'=Acme", "3,000000000001")
     assert path.stat().st_mode & 0o007 == 0
+
+
+def test_looking_for_what_is_due_writes_nothing_where_nothing_is(folder: Path) -> None:
+    made()
+    export_due(NOW)
+    with CaptureQueriesContext(connection) as asked:
+        assert export_due(NOW) == 0
+    assert asked.captured_queries
+    assert {query["sql"].split()[0] for query in asked.captured_queries} == {"SELECT"}
 
 
 @pytest.mark.parametrize(
