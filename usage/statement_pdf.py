@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import unfold
@@ -21,7 +22,7 @@ from usage.terms import MICRO
 _FONTS: Final = Path(unfold.__file__).parent / "static" / "unfold" / "fonts" / "inter"
 _GREY: Final = (100, 100, 100)
 _HEADINGS: Final = FontFace(emphasis="BOLD", color=_GREY, size_pt=8)
-_REPLACEMENT: Final = "\ufffd"
+_REPLACEMENT: Final = "\u25a1"  # a white square
 
 
 def pdf(statement: Statement) -> bytes:
@@ -53,7 +54,7 @@ class _Page(FPDF):
         self.set_title(f"Statement {statement.number}")
         self.set_author(self._shown(statement.agency_name))
         for style, name in (("", "Inter-Regular"), ("B", "Inter-SemiBold")):
-            self.add_font("Inter", style, _FONTS / f"{name}.woff2")
+            self.add_font("Inter", style, Path(_unpacked().name) / f"{name}.ttf")
         self.set_margins(20, 20)
         self.set_auto_page_break(True, margin=22)
         self.alias_nb_pages()
@@ -159,5 +160,16 @@ def _count(number: int) -> str:
 
 
 @cache
+def _unpacked() -> TemporaryDirectory[str]:
+    """Return where the typeface lies as TrueType: reading what is packed for the web takes a second each time."""
+    directory = TemporaryDirectory(prefix="gateway-fonts-")
+    for name in ("Inter-Regular", "Inter-SemiBold"):
+        font = TTFont(_FONTS / f"{name}.woff2", recalcTimestamp=False)
+        font.flavor = None
+        font.save(Path(directory.name) / f"{name}.ttf")
+    return directory
+
+
+@cache
 def _glyphs() -> frozenset[int]:
-    return frozenset(TTFont(_FONTS / "Inter-Regular.woff2").getBestCmap()) | {ord(_REPLACEMENT)}
+    return frozenset(TTFont(_FONTS / "Inter-Regular.woff2").getBestCmap())
