@@ -173,7 +173,8 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
         assert len(await rest(sock)) < 20_000_000
 
 
-async def test_a_reader_that_takes_a_little_at_a_time_is_not_dropped() -> None:
+async def test_a_reader_that_takes_a_little_at_a_time_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "SEND_STALL_SECONDS", 1.0)
     async with serving(Tiny()) as connect:
         sock = connect()
         await send(sock, b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n")
