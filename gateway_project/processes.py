@@ -102,7 +102,8 @@ def supervisor_config(chosen: Sequence[Program]) -> str:
                 f"program:{program.name}",
                 command=shlex.join((sys.executable, "-m", "gateway_project.lifeline", *program.command)),
                 directory=str(settings.BASE_DIR),
-                environment=f'DJANGO_SETTINGS_MODULE="{settings_module}",PYTHONUNBUFFERED="1",PYTHONWARNINGS="ignore"',
+                environment=f'DJANGO_SETTINGS_MODULE="{settings_module}",PYTHONUNBUFFERED="1",PYTHONWARNINGS="ignore",'
+                'CELERY_SKIP_CHECKS="1"',  # they import every page
                 priority=str(order),
                 autorestart="true",
                 startsecs="2",

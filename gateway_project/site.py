@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
+from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import Model
@@ -59,6 +60,7 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold ships no 
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the pages that belong to no one model; leave out Django's redirect to any object of any kind."""
+        admin.autodiscover()
         # Only here: these modules register their models with the site, which has to be made before.
         from clients.token_page import revoke_view, tokens_view  # noqa: PLC0415
         from gateway_project.settings_page import settings_view, test_mail_view  # noqa: PLC0415

@@ -15,6 +15,7 @@ class Command(BaseCommand):
     """Move usage from the journal into records."""
 
     help = "Moves usage from this host's journal into records; runs until SIGTERM or Ctrl-C."
+    requires_system_checks = []  # `start` has made them; they import every page of the back office
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare --once."""
