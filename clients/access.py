@@ -17,6 +17,7 @@ from django.db.models import Q, QuerySet
 from clients.access_tokens import SCOPES, AccessToken
 from clients.models import Client, Membership, check_time_zone, default_time_zone, time_zones
 from pricing import audit
+from pricing.models import Provider
 
 Role = Membership.Role
 Act = Literal["view", "add", "change", "delete"]
@@ -65,6 +66,12 @@ def _entries(user: User, rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows.filter(seen)
 
 
+def _alerts(user: User, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Leave the alerts about clients, and about providers where they are about no client, that the operator sees."""
+    clients, providers = visible(user, Client.objects.all()), visible(user, Provider.objects.all())
+    return rows.filter(Q(client__in=clients.values("pk")) | Q(client=None, provider__in=providers.values("pk")))
+
+
 RULES: Final[dict[str, Rule]] = {
     "clients.client": Rule(ALL, OPERATORS, "owner"),
     "clients.limit": Rule(ALL, OPERATORS, "client__owner"),
@@ -72,6 +79,7 @@ RULES: Final[dict[str, Rule]] = {
     "clients.planlimit": Rule(ALL),
     "clients.accesstoken": Rule(OWNERS),
     "clients.agency": Rule(ALL),
+    "clients.idempotencykey": Rule(frozenset(), frozenset()),
     "clients.importdraft": Rule(frozenset(), frozenset()),
     "clients.membership": Rule(OWNERS),
     "clients.auditentry": Rule(OPERATORS, frozenset(), narrow=_entries),
@@ -82,6 +90,9 @@ RULES: Final[dict[str, Rule]] = {
     "keys.keylimit": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
+    "usage.alert": Rule(ALL, frozenset(), narrow=_alerts),
+    "usage.alertrules": Rule(OPERATORS),
+    "usage.receiver": Rule(OPERATORS, OPERATORS, "owner", granted=False),
     "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),
     "usage.exportschedule": Rule(BOOKKEEPERS, BOOKKEEPERS),
     "usage.terms": Rule(ALL, BOOKKEEPERS, "client__owner"),

@@ -17,6 +17,7 @@ from django.utils import timezone
 from clients.access_tokens import AccessToken
 from clients.agency import Agency
 from clients.audit import AuditEntry
+from clients.idempotency import IdempotencyKey
 from clients.limits import format_amount
 from clients.names import no_control_characters
 from pricing import audit
@@ -29,6 +30,7 @@ __all__ = [
     "AuditEntry",
     "Client",
     "ClientQuerySet",
+    "IdempotencyKey",
     "ImportDraft",
     "Limit",
     "Membership",

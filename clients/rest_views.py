@@ -1,9 +1,12 @@
 """What all pages of the REST API share. Apart from `clients.rest`, which DRF's own views read before they are whole."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions, serializers
 from rest_framework.generics import GenericAPIView
 from rest_framework.pagination import BasePagination, PageNumberPagination
@@ -11,8 +14,17 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 
 from clients import access
+from clients.idempotency import LONGEST, OtherRequest, once
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Whatever you choose, new for each new thing: sent twice within a week, it is made once.",
+)
 
 
 class Pages(PageNumberPagination):
@@ -21,6 +33,13 @@ class Pages(PageNumberPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+
+class SentBefore(exceptions.APIException):
+    """422: the Idempotency-Key came before, with another request."""
+
+    status_code = 422
+    default_detail = "This Idempotency-Key was sent before, with another request. Use a new key for each new request."
 
 
 class Strict(serializers.Serializer[Any]):
@@ -60,6 +79,22 @@ class View(GenericAPIView[Any]):
         asked = form(data=self.request.data)
         asked.is_valid(raise_exception=True)
         return dict(asked.validated_data)
+
+    def once(self, make: Callable[[], tuple[int, T]], *, required: bool = False) -> tuple[int, T | None]:
+        """Do `make` once for each Idempotency-Key, as `clients.idempotency.once`; without the header, each time.
+
+        Raises SentBefore, and ValidationError for a key that is too long, or missing where it is `required`.
+        """
+        user: Any = self.request.user
+        sent = self.request.headers.get("idempotency-key", "")
+        if len(sent) > LONGEST or (required and not sent):
+            raise ValidationError({"Idempotency-Key": "Send this header: up to 200 characters, new for each request."})
+        if not sent:
+            return make()
+        try:
+            return once(user, sent, (self.request.path, self.request.data), make)
+        except OtherRequest:
+            raise SentBefore from None
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself

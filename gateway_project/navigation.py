@@ -25,6 +25,7 @@ SIDEBAR: Final = [
         Entry("Clients", "groups", "admin:clients_client_changelist", "clients.view_client"),
         Entry("Keys", "key", "admin:keys_apikey_changelist", "keys.view_apikey"),
         Entry("Usage", "receipt_long", "admin:usage_usagerecord_changelist", "usage.view_usagerecord"),
+        Entry("Alerts", "notifications", "admin:usage_alert_changelist", "usage.view_alert"),
         Entry("Exports", "schedule_send", "admin:usage_exportschedule_changelist", "usage.view_exportschedule"),
         Entry("Statements", "request_quote", "admin:usage_statement_changelist", "usage.view_statement"),
         Entry("Terms", "handshake", "admin:usage_terms_changelist", "usage.view_terms"),

@@ -362,6 +362,21 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=15),
         "options": {"expires": 15},
     },
+    "find what is to be told of limits and of the last calls": {
+        "task": "gateway_project.tasks.watch_usage",
+        "schedule": timedelta(seconds=30),
+        "options": {"expires": 30},
+    },
+    "find what takes longer to see": {
+        "task": "gateway_project.tasks.look_ahead",
+        "schedule": timedelta(minutes=10),
+        "options": {"expires": 600},
+    },
+    "deliver alerts": {
+        "task": "gateway_project.tasks.deliver_alerts",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},
+    },
 }
 
 # --- security -------------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from django.core.management import call_command
 from django.utils import timezone
 
+from clients import idempotency
 from gateway_project.celery import app
 from keys import handover, notices
 from usage import heartbeats
+from usage.alerts import outbox, watch
 from usage.rollups import roll_due
 from usage.scheduled_exports import export_due
 
@@ -14,8 +16,10 @@ ROLLING_SECONDS = 20  # then other tasks have their turn
 
 @app.task  # type: ignore[untyped-decorator]  # Celery ships no types
 def clear_sessions() -> None:
-    """Delete the sessions of people whose sign-in has run out."""
+    """Delete what nobody needs any more: ended sessions, idempotency keys, alerts of long ago."""
     call_command("clearsessions")
+    idempotency.forget(timezone.now())
+    outbox.forget(timezone.now())
 
 
 @app.task  # type: ignore[untyped-decorator]
@@ -36,6 +40,24 @@ def roll_usage() -> None:
 def export_costs() -> None:
     """Send the cost reports that are due."""
     export_due()
+
+
+@app.task  # type: ignore[untyped-decorator]
+def watch_usage() -> None:
+    """Find what is to be told of limits and of the last calls."""
+    watch.watch(timezone.now())
+
+
+@app.task  # type: ignore[untyped-decorator]
+def look_ahead() -> None:
+    """Find what is to be told of forecasts, of silent clients and of unusual spend."""
+    watch.look_ahead(timezone.now())
+
+
+@app.task  # type: ignore[untyped-decorator]
+def deliver_alerts() -> None:
+    """Deliver what is due."""
+    outbox.deliver_due()
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -1,7 +1,7 @@
 """The REST API's keys, and its onboarding: a client with its limits, its plan and its first key, by one POST."""
 
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -19,7 +19,7 @@ from clients import access
 from clients.api import ReasonSerializer
 from clients.models import Client
 from clients.onboarding import find_plan
-from clients.rest_views import Strict, View
+from clients.rest_views import IDEMPOTENCY_KEY, Strict, View
 from keys import handover, lifecycle
 from keys.lifecycle import parse_duration
 from keys.models import APIKey
@@ -102,7 +102,7 @@ class Onboard(View):
     @extend_schema(
         request=OnboardingSerializer,
         responses={201: dict, 200: dict},
-        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, required=True)],
+        parameters=[IDEMPOTENCY_KEY],
         examples=[
             OpenApiExample(
                 "From a form",
@@ -111,30 +111,34 @@ class Onboard(View):
         ],
     )
     def post(self, request: Request) -> Response:
-        """Do `onboard_with_key`, once for each `Idempotency-Key` of a person: a repeat is told no key."""
+        """Do `onboard_with_key`, once for each Idempotency-Key, which must be there: a repeat is told no key."""
         user: Any = request.user
         token: Any = request.auth
         if not (access.may(user, "add", Client) and access.may(user, "add", APIKey)):
             raise PermissionDenied("Your role does not take clients on.")
         if not token.allows("keys:write"):
             raise PermissionDenied("This token does not have the scope keys:write.")
-        sent = request.headers.get("idempotency-key", "")
-        if not 0 < len(sent) <= 200:
-            raise ValidationError({"Idempotency-Key": "Send this header: up to 200 characters, new for each client."})
         data = self.sent(OnboardingSerializer)
         plan, lasts = data.pop("plan", None), data.pop("key_expires_in", None)
-        client, key, plain = onboard_with_key(
-            uuid5(NAMESPACE_URL, f"{user.pk}:{sent}"),
-            data.pop("name"),
-            data.pop("limits", ()),
-            find_plan(plan) if plan else None,
-            key_name=data.pop("key_name", ""),
-            expires_in=parse_duration(lasts) if lasts else None,
-            owner=user,
-            **data,
-        )
-        if not access.visible(user, Client.objects.filter(pk=client.pk)).exists():
+
+        def onboard() -> tuple[int, str | None]:
+            _, key, plain = onboard_with_key(
+                uuid4(),
+                data.pop("name"),
+                data.pop("limits", ()),
+                find_plan(plan) if plan else None,
+                key_name=data.pop("key_name", ""),
+                expires_in=parse_duration(lasts) if lasts else None,
+                owner=user,
+                **data,
+            )
+            return key.pk, plain
+
+        made, plain = self.once(onboard, required=True)
+        key = access.visible(user, APIKey.objects.select_related("client").filter(pk=made)).first()
+        if key is None:
             raise NotFound  # a repeat, after the client became another operator's
+        client = key.client
         told = {"client": client.pk, "name": client.name, "key": {"id": key.pk, "hint": key.hint, "text": plain}}
         return Response(told, status=200 if plain is None else 201, headers=ONCE)
 
@@ -151,16 +155,16 @@ class _Keys(View):
         """Return a key as it is now."""
         return dict(KeySerializer(self.get_queryset().get(pk=key.pk)).data)
 
-    def told_once(self, key: APIKey, plain: str, hand_over: bool) -> Response:
-        """Return a new key with its text, or with a link in its place."""
+    def told_once(self, key: APIKey, plain: str | None, hand_over: bool) -> Response:
+        """Return a new key with its text, or with a link in its place; on a repeat, without `plain`, with neither."""
         user: Any = self.request.user
         link = None
-        if hand_over:
+        if plain and hand_over:
             _, token = handover.make(key, plain, user)
             root = settings.PUBLIC_URL or self.request.build_absolute_uri("/").rstrip("/")
             link = root + reverse("handover", args=[token])
         told = {"key": self.told(key), "text": None if link else plain, "link": link}
-        return Response(told, status=201, headers=ONCE)
+        return Response(told, status=201 if plain else 200, headers=ONCE)
 
 
 class KeyList(_Keys, ListAPIView[APIKey]):
@@ -184,7 +188,8 @@ class KeyList(_Keys, ListAPIView[APIKey]):
 
     @extend_schema(
         request=IssueSerializer,
-        responses={201: NewKeySerializer},
+        responses={201: NewKeySerializer, 200: NewKeySerializer},
+        parameters=[IDEMPOTENCY_KEY],
         examples=[OpenApiExample("For staging", {"client": 7, "name": "staging", "limits": ["requests=100/day"]})],
     )
     def post(self, request: Request) -> Response:
@@ -195,14 +200,19 @@ class KeyList(_Keys, ListAPIView[APIKey]):
         asked = self.sent(IssueSerializer)
         client = self.theirs(Client.objects.all(), asked["client"], "change")
         lasts = asked.get("expires_in")
-        key, plain = lifecycle.issue(
-            client,
-            asked["name"],
-            parse_duration(lasts) if lasts else None,
-            models=_models(user, asked.get("models", ())),
-            limits=asked.get("limits", ()),
-        )
-        return self.told_once(key, plain, asked["hand_over"])
+
+        def issue() -> tuple[int, str]:
+            key, plain = lifecycle.issue(
+                client,
+                asked["name"],
+                parse_duration(lasts) if lasts else None,
+                models=_models(user, asked.get("models", ())),
+                limits=asked.get("limits", ()),
+            )
+            return key.pk, plain
+
+        made, plain = self.once(issue)
+        return self.told_once(self.theirs(APIKey.objects.all(), made), plain, asked["hand_over"])
 
 
 class KeyDetail(_Keys):

@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 
 from pricing.addresses import Resolver, resolve
-from pricing.model_list import SECONDS, Problem, Trouble, read_model_list
+from pricing.asking import Problem, Trouble
+from pricing.model_list import SECONDS, read_model_list
 from pricing.models import Provider
 
 
@@ -139,7 +140,7 @@ def check(provider: Provider, *, seconds: float = SECONDS, resolver: Resolver = 
     try:
         found = read_model_list(provider, seconds=seconds, resolver=resolver)
     except Trouble as trouble:
-        message, advice = describe(trouble, provider, seconds)
+        message, advice = describe(trouble, provider.base_url, seconds)
         return Outcome(False, trouble.problem.value, message, advice, 0, _since(start))
     count = len(found.ids)
     took = _since(start)
@@ -155,10 +156,10 @@ def check(provider: Provider, *, seconds: float = SECONDS, resolver: Resolver = 
     return Outcome(True, "ok", f"Works: {count:,} model{'s'[: count > 1]} listed, in {took:,} ms.", "", count, took)
 
 
-def describe(trouble: Trouble, provider: Provider, seconds: float = SECONDS) -> tuple[str, str]:
+def describe(trouble: Trouble, base_url: str, seconds: float = SECONDS) -> tuple[str, str]:
     """Return what is wrong and what to do, in words."""
     what, todo = _WORDS[trouble.problem]
-    base = provider.base_url.rstrip("/")
+    base = base_url.rstrip("/")
     detail = trouble.detail
     if trouble.problem is Problem.SLOW_ANSWER:
         detail = f"{seconds:g}"

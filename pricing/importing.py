@@ -9,9 +9,10 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from pricing.asking import Trouble
 from pricing.catalogue import CataloguePrice, UnsupportedPrice, current_price, sync_prices
 from pricing.connection_test import describe
-from pricing.model_list import Trouble, read_model_list
+from pricing.model_list import read_model_list
 from pricing.models import Model, Provider
 
 MAX_AT_ONCE = 1_000
@@ -56,7 +57,7 @@ def discover(provider: Provider) -> list[Found]:
     try:
         names = read_model_list(provider).ids
     except Trouble as trouble:
-        raise ValidationError(" ".join(describe(trouble, provider)), code=trouble.problem.value) from trouble
+        raise ValidationError(" ".join(describe(trouble, provider.base_url)), code=trouble.problem.value) from trouble
     own, taken = _present(provider)
     now = timezone.now()
     found = []

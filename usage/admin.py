@@ -18,6 +18,7 @@ from keys.admin import KeysOfClient
 from keys.models import APIKey
 from pricing.money import format_dollars
 from usage import schedule_admin, statement_admin  # noqa: F401 - register their pages
+from usage.alerts import admin as alert_pages  # noqa: F401
 from usage.client_list import (
     ErrorRateFilter,
     LimitsFilter,

@@ -7,9 +7,18 @@ class UsageConfig(AppConfig):
     def ready(self) -> None:
         """Log what happens to links of clients; records and sums of them write themselves."""
         from pricing import audit  # noqa: PLC0415
-        from usage.models import ClientLink, ExportSchedule, Statement, Terms  # noqa: PLC0415 - models come after apps
+        from usage.models import (  # noqa: PLC0415 - models come after apps
+            AlertRules,
+            ClientLink,
+            ExportSchedule,
+            Receiver,
+            Statement,
+            Terms,
+        )
 
         audit.track(ClientLink, part_of="client", left_out=("client", "digest", "opened_at"))
         audit.track(ExportSchedule, left_out=("since",))
         audit.track(Terms, part_of="client")
+        audit.track(AlertRules)
+        audit.track(Receiver, hidden=("secret", "url"))
         audit.track(Statement, part_of="client", left_out=("client",))

@@ -10,6 +10,7 @@ from clients.models import Client
 from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
+from usage.alerts.models import Alert, AlertRules, Delivery, Receiver
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
 from usage.schedules import ExportRun, ExportSchedule
@@ -19,10 +20,14 @@ from usage.terms import Terms
 __all__ = [
     "ALL",
     "HOUR",
+    "Alert",
+    "AlertRules",
     "ClientLink",
+    "Delivery",
     "ExportRun",
     "ExportSchedule",
     "Heartbeat",
+    "Receiver",
     "RolledZone",
     "RollupDue",
     "Statement",

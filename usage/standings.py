@@ -113,12 +113,31 @@ def closest(clients: QuerySet[Client]) -> list[Standing[Limit]] | None:
 
     None where the gateway does not answer.
     """
-    told = _ask(f"percent={_CLOSE_PERCENT}")
+    found = used(_CLOSE_PERCENT, Limit.objects.filter(client__in=clients))
+    return None if found is None else sorted(found, key=lambda one: -one.percent)
+
+
+def used(percent: int, among: QuerySet[Limit] | None = None) -> list[Standing[Limit]] | None:
+    """Return the limits of clients that are used or reserved by so much and more, each with its client.
+
+    None where the gateway does not answer.
+    """
+    told = _ask(f"percent={percent}")
     if told is None:
         return None
     rows = [row for of_one in told.values() for row in of_one]
-    limits = Limit.objects.filter(pk__in=[row[0] for row in rows], client__in=clients).select_related("client")
-    return sorted(_read(rows, limits), key=lambda one: -one.percent)
+    limits = Limit.objects.all() if among is None else among
+    return _read(rows, limits.filter(pk__in=[row[0] for row in rows]).select_related("client"))
+
+
+def used_of_keys(percent: int) -> list[Standing[KeyLimit]] | None:
+    """Do as `used` for the limits that keys have of their own."""
+    told = _ask(f"keys={percent}")
+    if told is None:
+        return None
+    rows = [row for of_one in told.values() for row in of_one]
+    limits = KeyLimit.objects.filter(pk__in=[row[0] for row in rows]).select_related("key__client")
+    return _read(rows, limits)
 
 
 def clients_at(percent: int) -> set[int] | None:

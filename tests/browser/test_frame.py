@@ -24,8 +24,11 @@ from tests.browser.axe import assert_usable, findings
 from tests.browser.operator import Operator, sign_in
 from tests.clients.test_plans import make_plan
 from usage import client_links
+from usage.alerts.models import Kind
+from usage.alerts.outbox import deliver_due
+from usage.alerts.watch import Found, raise_all
 from usage.closing import close, drafts
-from usage.models import ExportSchedule, Statement, Terms
+from usage.models import AlertRules, ExportSchedule, Receiver, Statement, Terms
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +56,13 @@ PAGES = {
     "usage": "/admin/usage/usagerecord/",
     "exports": "/admin/usage/exportschedule/",
     "export": "/admin/usage/exportschedule/{schedule}/change/",
+    "alerts": "/admin/usage/alert/",
+    "alert": "/admin/usage/alert/{alert}/change/",
+    "alert-receivers": "/admin/usage/receiver/",
+    "alert-receiver": "/admin/usage/receiver/{receiver}/change/",
+    "alert-receiver-new": "/admin/usage/receiver/add/",
+    "alert-receiver-secret": "/admin/usage/receiver/{receiver}/secret/",
+    "alert-rules": "/admin/usage/alertrules/1/change/",
     "reconciliation": "/admin/reconciliation/",
     "statements": "/admin/usage/statement/",
     "statement": "/admin/usage/statement/{statement}/change/",
@@ -94,6 +104,15 @@ def statement_of(client: Client) -> Statement:
     return close(drafts([client], date(2025, 1, 1), timezone.now())[0], None, timezone.now())
 
 
+def told_of(client: Client) -> Receiver:
+    """Tell somebody of something, in vain."""
+    AlertRules.objects.create()
+    receiver = Receiver.objects.create(name="n8n", way="webhook", url="https://127.0.0.1/webhook")
+    raise_all([Found(Kind.SILENT, "1", f"{client} has made no call for 3 days", client)], timezone.now())
+    deliver_due()
+    return receiver
+
+
 def complaints(browser: webdriver.Chrome) -> list[str]:
     """What the console has said since it was last asked: errors, the policy's refusals among them."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
@@ -126,6 +145,8 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "person": colleague,
         "schedule": ExportSchedule.objects.create(name="Monthly"),
         "statement": statement_of(client),
+        "receiver": told_of(client),
+        "alert": client.alerts.get(),
     }
     _, usage_token = client_links.make(client, None)
     tokens = {"token": token, "usage_token": usage_token, "invitation": invite(colleague)}

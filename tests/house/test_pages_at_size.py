@@ -27,9 +27,11 @@ from tests.conftest import sign_in_freshly
 from tests.house.test_who_sees_what import NAMES, POSTED, SIGN_IN_PAGES, TESTED_ALONE, address, kind_of
 from tests.usage.test_pages import call
 from usage import standings
+from usage.alerts.models import Kind
+from usage.alerts.watch import Found, raise_all
 from usage.closing import close, drafts
 from usage.days import month_before
-from usage.models import ExportSchedule, Statement, Terms, UsageRecord
+from usage.models import Alert, AlertRules, ExportSchedule, Receiver, Statement, Terms, UsageRecord
 from usage.schedules import run_now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]  # on a busy machine it takes its time
@@ -116,6 +118,11 @@ class Agency:
             schedule = ExportSchedule.objects.create(name=f"Schedule {number}")
             run_now(schedule, now)
             Plan.objects.create(name=f"Plan {number}").limits.create(metric="tokens", amount=1, cycle="day")
+        for number in range(before // 10, clients // 10):
+            kinds = "client.silent" if number < 2 else "client.errors"
+            Receiver.objects.create(name=f"Receiver {number}", addresses="a@b.example", kinds=kinds)
+        silent = (Found(Kind.SILENT, f"{client.pk}", f"{client} is silent", client) for client in made)
+        raise_all(silent, now)
         Terms.objects.bulk_create(Terms(client=client, since=month_before(now.date())[0]) for client in made)
         for draft in drafts(made, month_before(now.date())[0], now)[:MOST_STATEMENTS]:
             close(draft, None, now)
@@ -155,6 +162,9 @@ class Agency:
             "clients_plan": self.plan,
             "auth_user": self.colleague,
             "usage_exportschedule": ExportSchedule.objects.order_by("pk")[0],
+            "usage_alert": Alert.objects.order_by("pk")[0],
+            "usage_receiver": Receiver.objects.order_by("pk")[0],
+            "usage_alertrules": AlertRules.objects.get_or_create(pk=1)[0],
             "usage_terms": Terms.objects.order_by("pk")[0],
             "usage_statement": Statement.objects.order_by("pk")[0],
             "clients_auditentry": AuditEntry.objects.order_by("pk")[0],

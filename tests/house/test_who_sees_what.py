@@ -27,7 +27,7 @@ from pricing.price_list import Step, new_price
 from tests.conftest import sign_in_freshly
 from usage import test_call
 from usage.closing import close, drafts
-from usage.models import ExportSchedule, Terms, UsageRecord
+from usage.models import Alert, AlertRules, ExportSchedule, Receiver, Terms, UsageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +59,9 @@ KINDS = {
     "auth_user": Kind({"owner"}, {"owner"}, nobody={"delete"}),
     "clients_auditentry": Kind({"owner"} | OPERATORS, set(), "client"),
     "usage_exportschedule": Kind({"owner", "finance"}, {"owner", "finance"}),
+    "usage_alert": Kind(ALL, set(), "client"),
+    "usage_receiver": Kind({"owner"} | OPERATORS, {"owner"} | OPERATORS, "provider"),
+    "usage_alertrules": Kind({"owner"} | OPERATORS, {"owner"}, nobody={"add", "delete"}),
     "usage_terms": Kind(ALL, {"owner", "finance"}, "client"),
     "usage_statement": Kind(ALL, set(), "client"),
 }
@@ -72,6 +75,8 @@ OBJECT_PAGES = {
     "usage_statement_pdf": ("usage_statement", "view"),
     "usage_statement_csv": ("usage_statement", "view"),
     "usage_exportschedule_run": ("usage_exportschedule", "change"),
+    "usage_receiver_test": ("usage_receiver", "change"),
+    "usage_receiver_secret": ("usage_receiver", "change"),
     "client_usage_link": ("clients_client", "change"),
     "clients_client_import": ("clients_client", "add"),
     "clients_client_plan": ("clients_client", "change"),
@@ -96,6 +101,7 @@ OBJECT_PAGES = {
 POSTED = {
     "auth_user_end_sessions",
     "usage_exportschedule_run",
+    "usage_receiver_test",
     "pricing_provider_test",
     "pricing_provider_test_new",
     "pricing_model_catalogue",
@@ -196,6 +202,13 @@ class Agency:
             "clients_plan": plan,
             "auth_user": owner,
             "usage_exportschedule": ExportSchedule.objects.get_or_create(name="Monthly")[0],
+            "usage_alert": Alert.objects.create(
+                kind="client.silent", mark=f"{client.pk}", client=client, title="Silent"
+            ),
+            "usage_receiver": Receiver.objects.create(
+                name=f"Team {client.pk}", addresses="a@b.example", owner=provider.owner
+            ),
+            "usage_alertrules": AlertRules.objects.get_or_create(pk=1)[0],
             "usage_terms": Terms.objects.create(client=client, since=NOT_YET),
             "usage_statement": close(drafts([client], LONG_AGO, now)[0], None, now),
             "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),
@@ -267,7 +280,8 @@ def test_a_page_shows_everybody_what_is_theirs(name: str, person: str) -> None:
             sent = browser.post(url, {"post": "yes", "grace": "0", "name": "changed", "action": "delete_selected"})
             assert sent.status_code in allowed | {405}, (url, own)
             assert state() == before
-    if person in KINDS[kind].reads and name.endswith("_changelist"):
+    one_row_only = kind == "usage_alertrules"  # its list goes straight to the row
+    if person in KINDS[kind].reads and name.endswith("_changelist") and not one_row_only:
         listed = {row.pk for row in answer.context["cl"].queryset}
         assert (everyone[kind].pk in listed) is (not foreign(person, KINDS[kind]))
 
