@@ -75,6 +75,7 @@ def _alerts(user: User, rows: QuerySet[Any]) -> QuerySet[Any]:
 RULES: Final[dict[str, Rule]] = {
     "clients.client": Rule(ALL, OPERATORS, "owner"),
     "clients.limit": Rule(ALL, OPERATORS, "client__owner"),
+    "clients.ownprice": Rule(ALL, OPERATORS, "client__owner"),
     "clients.plan": Rule(ALL),
     "clients.planlimit": Rule(ALL),
     "clients.accesstoken": Rule(OWNERS),

@@ -31,6 +31,7 @@ from clients.import_page import import_view
 from clients.limit_forms import LimitInline
 from clients.markup import format_markup, parse_markup
 from clients.models import Client, ClientQuerySet, Plan, default_time_zone, no_control_characters, time_zones
+from clients.own_price_forms import OwnPriceInline
 from clients.plan_admin import PlanAdmin
 from clients.plans import behind, change_plan, deviates, deviations, recognise_plan
 from clients.team_admin import TeamAdmin
@@ -139,7 +140,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     """Clients; a client with keys or usage is archived, never deleted."""
 
     form = ClientForm
-    inlines = [LimitInline]  # the keys app adds its own
+    inlines = [LimitInline, OwnPriceInline]  # the keys app adds its own
     list_display: tuple[Any, ...] = (*("name", "status_shown", "plan_shown", "limits_shown", "last_call", "owner"),)
     list_filter: tuple[Any, ...] = (StatusFilter, "plan", SilentFilter, "owner")
     list_select_related = ("owner", "plan")

@@ -20,6 +20,7 @@ from clients.audit import AuditEntry
 from clients.idempotency import IdempotencyKey
 from clients.limits import format_amount
 from clients.names import no_control_characters
+from clients.own_prices import OwnPrice
 from pricing import audit
 from pricing.models import Provider
 
@@ -34,6 +35,7 @@ __all__ = [
     "ImportDraft",
     "Limit",
     "Membership",
+    "OwnPrice",
     "Plan",
     "PlanLimit",
     "no_control_characters",

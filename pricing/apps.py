@@ -7,11 +7,10 @@ class PricingConfig(AppConfig):
     def ready(self) -> None:
         """Log what happens to providers, models and prices."""
         from pricing import audit  # noqa: PLC0415 - models come after apps
-        from pricing.models import RATES, Model, Price, Provider  # noqa: PLC0415
-        from pricing.money import rate_to_million  # noqa: PLC0415
+        from pricing.models import Model, Price, Provider  # noqa: PLC0415
+        from pricing.rate_text import rates_in_words  # noqa: PLC0415
 
         # The hint would tell four characters of a key to whoever reads the log
         audit.track(Provider, hidden=("credential_encrypted",), left_out=("credential_hint",))
         audit.track(Model)
-        per_million = {rate: lambda _, value: f"{rate_to_million(value):f} USD per 1M tokens" for rate in RATES}
-        audit.track(Price, part_of="model", words=per_million)
+        audit.track(Price, part_of="model", words=rates_in_words())

@@ -13,9 +13,10 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, PriceVariant, StartDateConstraint, TieredPrices
 from genai_prices.types import Provider as CatalogueProvider
 
-from pricing.models import RATES, SHARED, Model, Price, Provider
+from pricing.models import SHARED, Model, Price, Provider
 from pricing.money import rate_from_million
 from pricing.quotes import DEFAULT_TIER
+from pricing.rate_columns import RATES
 
 OPENAI = "openai"
 SANDBOX = "sandbox"

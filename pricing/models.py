@@ -14,15 +14,12 @@ from django.utils import timezone
 
 from pricing import audit, credentials
 from pricing.addresses import check_base_url
-from pricing.fields import DEAREST_RATE, RateField
 from pricing.quotes import DEFAULT_TIER, RateCard, card_at, microseconds
+from pricing.rate_columns import RateColumns, rates_in_range
 
 _HINT_LENGTH = 4
 _SHORTEST_HINTED = 16  # of a shorter credential the last four would be too much of it
 _SECONDS = [MinValueValidator(1)]
-_OPTIONAL_RATES = ("cached_input", "cache_write", "audio_input", "audio_output")
-RATES = ("input", "output", *_OPTIONAL_RATES)
-"""The kinds of tokens that have a price of their own."""
 _DECIDES_SCOPE = {"owner", "owner_id", "billed_to_client"}
 _NAME_TAKEN = "There is already a provider of that name."
 SHARED = "shared"
@@ -333,7 +330,7 @@ class PriceQuerySet(audit.Audited["Price"]):
             raise _in_force()
 
 
-class Price(models.Model):
+class Price(RateColumns):
     """One row of a model's price list, in picodollars per token.
 
     A version of a tier is all its rows with the same `effective_from`; the newest that has come is in force, and from
@@ -351,12 +348,6 @@ class Price(models.Model):
     above_tokens = models.PositiveIntegerField(
         default=0, help_text="0, or a long-context step: these rates hold for whole calls with more input tokens."
     )
-    input = RateField()
-    cached_input = RateField(null=True, blank=True)
-    cache_write = RateField(null=True, blank=True)
-    output = RateField()
-    audio_input = RateField(null=True, blank=True)
-    audio_output = RateField(null=True, blank=True)
     source = models.CharField(max_length=20, choices=Source, default=Source.OPERATOR, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(
@@ -378,14 +369,7 @@ class Price(models.Model):
             ),
             models.CheckConstraint(name="price_above_tokens_not_negative", condition=Q(above_tokens__gte=0)),
             models.CheckConstraint(name="price_source_known", condition=Q(source__in=["catalogue", "operator"])),
-            *(
-                models.CheckConstraint(
-                    name=f"price_{rate}_in_range",
-                    condition=Q(**{f"{rate}__gte": 0, f"{rate}__lte": DEAREST_RATE})
-                    | (Q(**{f"{rate}__isnull": True}) if rate in _OPTIONAL_RATES else Q()),
-                )
-                for rate in RATES
-            ),
+            *rates_in_range("price"),
         ]
 
     def __str__(self) -> str:
@@ -401,12 +385,6 @@ class Price(models.Model):
         """Delete a price still to come. Raises ValidationError for one in force."""
         self._refuse_in_force()
         return super().delete(*args, **kwargs)
-
-    def effective(self, rate: str) -> int:
-        """Return a rate, picodollars per token: an empty one is that of the whole, input or output."""
-        given: int | None = getattr(self, rate)
-        whole: int = self.output if rate == "audio_output" else self.input
-        return whole if given is None else given
 
     def _refuse_in_force(self) -> None:
         # What the database says counts: this instance may already carry a later date.

@@ -18,9 +18,10 @@ from unfold.widgets import (
 
 from pricing.catalogue import UnsupportedPrice, rows_in_force
 from pricing.fields import RateFormField
-from pricing.models import RATES, Model, Price
+from pricing.models import Model, Price
 from pricing.price_list import State, Step, first_of_next_month, history, new_price
 from pricing.quotes import DEFAULT_TIER
+from pricing.rate_columns import RATES
 
 NOW, NEXT_MONTH, DAY = "now", "next_month", "day"
 TIERS = (DEFAULT_TIER, "fast", "flex", "priority")

@@ -15,17 +15,13 @@ _MICROSECOND = timedelta(microseconds=1)
 _WHOLE_BP = 10_000  # basis points in one
 
 
-class PriceRow(Protocol):
-    """A row of a price list, as `pricing.models.Price` is: picodollars per token, None for the rate of the whole."""
+class RateRow(Protocol):
+    """Rates for calls with more than `above_tokens` input tokens: picodollars per token, None for that of the whole."""
 
     @property
     def id(self) -> int: ...
     @property
-    def service_tier(self) -> str: ...
-    @property
     def above_tokens(self) -> int: ...
-    @property
-    def effective_from(self) -> datetime: ...
     @property
     def input(self) -> int: ...
     @property
@@ -38,6 +34,15 @@ class PriceRow(Protocol):
     def audio_input(self) -> int | None: ...
     @property
     def audio_output(self) -> int | None: ...
+
+
+class PriceRow(RateRow, Protocol):
+    """A row of a price list, as `pricing.models.Price` is."""
+
+    @property
+    def service_tier(self) -> str: ...
+    @property
+    def effective_from(self) -> datetime: ...
 
 
 class Usage(NamedTuple):
@@ -129,6 +134,11 @@ def quote(card: RateCard, usage: Usage, tier: str | None) -> tuple[int, int]:
     return cost, rates.price_id
 
 
+def charged(cost: int, usage: Usage, markup_bp: int, own: RateCard | None) -> int:
+    """Return what a client pays for a call, picodollars: by its own price of the model, or else by its markup."""
+    return charge(cost, markup_bp) if own is None else quote(own, usage, None)[0]
+
+
 def charge(cost: int, markup_bp: int) -> int:
     """Return what a client pays for `cost` under a markup in basis points (>= -10,000); half-even, the one rounding."""
     quotient, remainder = divmod(cost * (_WHOLE_BP + markup_bp), _WHOLE_BP)
@@ -185,7 +195,7 @@ def card_at(prices: Iterable[PriceRow], at: int) -> RateCard | None:
         whole = [start for start, rows in by_start.items() if any(row.above_tokens == 0 for row in rows)]
         if whole:
             rows = sorted(by_start[max(whole)], key=lambda row: row.above_tokens)
-            tiers[tier] = tuple(_rates(row) for row in rows)
+            tiers[tier] = tuple(rates_of(row) for row in rows)
     return RateCard(tiers) if DEFAULT_TIER in tiers else None
 
 
@@ -200,7 +210,8 @@ def schedule(prices: Iterable[PriceRow]) -> tuple[tuple[int, RateCard], ...]:
     return tuple(cards)
 
 
-def _rates(row: PriceRow) -> Rates:
+def rates_of(row: RateRow) -> Rates:
+    """Return the rates of a row; an empty one is that of the whole, input or output."""
     return Rates(
         price_id=row.id,
         above_tokens=row.above_tokens,

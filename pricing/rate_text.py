@@ -2,7 +2,9 @@
 
 from decimal import Decimal
 
+from pricing.audit import Words
 from pricing.money import rate_to_million
+from pricing.rate_columns import RATES
 
 _FIGURE_SPACE = "\u2007"  # as wide as a digit
 _DECIMALS = 4  # of nearly all list prices
@@ -20,3 +22,8 @@ def per_million(usd: Decimal | None) -> str:
     whole, _, decimals = f"{usd:f}".partition(".")
     decimals = decimals.rstrip("0").ljust(2, "0")
     return f"{int(whole):,}.{decimals.ljust(_DECIMALS, _FIGURE_SPACE)}"
+
+
+def rates_in_words() -> dict[str, Words]:
+    """Return how the audit log says each rate."""
+    return dict.fromkeys(RATES, lambda _, value: f"{rate_to_million(value):f} USD per 1M tokens")

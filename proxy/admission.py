@@ -3,11 +3,12 @@
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from django.conf import settings
 
-from pricing.quotes import RateCard, Usage, bound, charge, quote
-from proxy.directory import Grant, Route
+from pricing.quotes import RateCard, Usage, bound, charge, charged, quote
+from proxy.directory import ClientGrant, Grant, Route
 from proxy.errors import LimitsUnavailable, ModelNotPriced, QuotaExceeded, RateLimited
 from proxy.limits.memory import MemoryLimits
 from proxy.limits.refusal import explain
@@ -66,16 +67,16 @@ class Admission:
         # The engine books a call on the window that is open when it is asked, so the call's time is taken at that
         # very moment: with the time at which its headers came, the ledger would put it into another window.
         now = self._clock()
-        subject, markup_bp = grant.client.subject, grant.client.markup_bp
+        client, subject = grant.client, grant.client.subject
         rough = Usage(rough_input(call), output_tokens=rough_output(call))
-        demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=len(call.body))
+        demand = _demand(call, _rates(client, route, now), rough, session, input_bound=len(call.body))
         outcome = await self._limits.reserve(call_id, subject, demand, now, grant.key_id)
         if isinstance(outcome, Refusal) and _guessed(outcome, demand):
             # Refused for an upper bound: nobody is refused for a guess, so the prompt is counted and tried once more.
             counted = await count_input(call)
             now = self._clock()
             rough = Usage(min(counted, rough.input_tokens), output_tokens=rough.output_tokens)
-            demand = _demand(call, _card(route, now), markup_bp, rough, session, input_bound=counted)
+            demand = _demand(call, _rates(client, route, now), rough, session, input_bound=counted)
             outcome = await self._limits.reserve(call_id, subject, demand, now, grant.key_id)
         if isinstance(outcome, Refusal):
             why = explain(outcome, subject.zone, now)
@@ -103,16 +104,36 @@ def _guessed(refusal: Refusal, demand: Demand) -> bool:
     return not demand.open_ended and refusal.kind != "spent" and refusal.rule.metric in ("tokens", "credits")
 
 
-def _demand(
-    call: CallRequest, card: RateCard | None, markup_bp: int, rough: Usage, session: str | None, *, input_bound: int
-) -> Demand:
-    """What to hold: an upper bound where there is one, else the estimate, open-ended. No `card`: a free model."""
+def _rates(client: ClientGrant, route: Route, now: int) -> "_Rates":
+    """What the client pays for calls of that model at `now` (µs). Raises ModelNotPriced."""
+    return _Rates(_card(route, now), client.markup_bp, client.own_prices.get(route.model_id))
+
+
+class _Rates(NamedTuple):
+    """The model's prices (None: it is free), the client's markup in basis points, and its own price if it has one."""
+
+    card: RateCard | None
+    markup_bp: int
+    own: RateCard | None
+
+    def expected(self, usage: Usage, tier: str | None) -> int:
+        """What a call with that usage is charged, picodollars."""
+        cost = 0 if self.card is None or self.own is not None else quote(self.card, usage, tier)[0]
+        return charged(cost, usage, self.markup_bp, self.own)
+
+    def most(self, input_tokens: int, output_tokens: int, tier: str | None) -> int:
+        """The most that a call of at most so many tokens is charged, picodollars."""
+        if self.own is not None:
+            return bound(self.own, input_tokens, output_tokens, None)
+        return 0 if self.card is None else charge(bound(self.card, input_tokens, output_tokens, tier), self.markup_bp)
+
+
+def _demand(call: CallRequest, rates: _Rates, rough: Usage, session: str | None, *, input_bound: int) -> Demand:
+    """What to hold: an upper bound where there is one, else the estimate, open-ended."""
     if call.max_output is None:
         tokens = rough.input_tokens + rough.output_tokens
-        credits = 0 if card is None else charge(quote(card, rough, call.service_tier)[0], markup_bp)
-        return Demand(tokens, credits, True, session)
+        return Demand(tokens, rates.expected(rough, call.service_tier), True, session)
     if not call.bounded_input:  # pictures and files can only be estimated; what can be bounded is
         input_bound = rough.input_tokens
-    tokens = input_bound + call.max_output
-    cost = 0 if card is None else bound(card, input_bound, call.max_output, call.service_tier)
-    return Demand(tokens, charge(cost, markup_bp) if cost else 0, False, session)
+    credits = rates.most(input_bound, call.max_output, call.service_tier)
+    return Demand(input_bound + call.max_output, credits, False, session)

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from clients.models import Client, Limit
+from clients.models import Client, Limit, OwnPrice
 from keys.models import AllowedModel, APIKey, KeyLimit
 from pricing.credentials import UnreadableCredential
 from pricing.models import SHARED, ConfigVersion, Model, Price, Provider
@@ -43,6 +43,8 @@ class ClientGrant:
     name: str
     status: str
     markup_bp: int
+    own_prices: dict[int, RateCard]
+    """By model, what the client pays in place of the markup."""
     subject: Subject
     brake: BrakeRule | None
 
@@ -378,12 +380,16 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
     for one in of_keys:
         rule = Rule(one.id, one.metric, one.amount, one.cycle, one.key_id)
         rules.setdefault(one.key.client_id, []).append(rule)
+    own: dict[int, dict[int, RateCard]] = {}
+    for price in OwnPrice.objects.all():
+        own.setdefault(price.client_id, {})[price.model_id] = price.card
     return {
         client.id: ClientGrant(
             id=client.id,
             name=client.name,
             status=client.status,
             markup_bp=client.markup_bp,
+            own_prices=own.get(client.id, {}),
             subject=Subject(client.id, tuple(rules.get(client.id, ())), _zone(client), client.cycle_start_day),
             brake=_brake(client),
         )

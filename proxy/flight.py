@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pricing.quotes import Usage, charge, quote
+from pricing.quotes import Usage, charged, quote
 from proxy.directory import Grant, Route
 from proxy.exchange import Origin
 from proxy.limits.reservation import Reservation
@@ -65,16 +65,15 @@ class Flight:
 
     def price(self, usage: Usage, tier: str | None) -> tuple[int, int, int | None]:
         """(cost, charge, id of the price) of `usage` in picodollars, at the prices in force at admission."""
-        card = self.route.card(self.admitted_at)
-        if card is None or self.route.free:
-            return 0, 0, None
-        cost, price_id = quote(card, usage, tier)
-        return cost, charge(cost, self.grant.client.markup_bp), price_id
+        client = self.grant.client
+        card = None if self.route.free else self.route.card(self.admitted_at)
+        cost, price_id = (0, None) if card is None else quote(card, usage, tier)
+        return cost, charged(cost, usage, client.markup_bp, client.own_prices.get(self.route.model_id)), price_id
 
     def begin_line(self) -> bytes:
         """The journal's line of an admitted call, with the estimate that holds should this process die."""
         call, tags = self.call, self.call.tags
-        cost, charged, price_id = self.price(self.rough, call.service_tier)
+        cost, charge, price_id = self.price(self.rough, call.service_tier)
         line: Begin = {
             "k": "b",
             "id": self.id,
@@ -89,7 +88,7 @@ class Flight:
             "in": self.rough.input_tokens,
             "out": self.rough.output_tokens,
             "cost": cost,
-            "charge": charged,
+            "charge": charge,
             "st": int(call.stream),
             "s": self.session,
             "w": tags.workflow,

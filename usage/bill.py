@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from clients.markup import format_markup
-from clients.models import Client
+from clients.models import Client, OwnPrice
 from pricing.models import Price
-from pricing.quotes import charge
+from pricing.quotes import Usage, charge, quote
 from usage.models import UsageRecord
 
 
@@ -58,9 +58,19 @@ def bill_of(record: UsageRecord, price: Price) -> Bill:
     return Bill(lines, record.cost - sum(line.amount for line in lines))
 
 
-def markup_of(record: UsageRecord) -> str | None:
-    """Return in percent the markup that the client has now, where it explains the charge; None where it was another."""
+def charged_by(record: UsageRecord) -> str:
+    """Return in words the terms that the client has now, where they explain the charge; '' where it had others."""
     client = Client.objects.filter(pk=record.client_id).first()
-    if client is None or charge(record.cost, client.markup_bp) != record.charge:
-        return None
-    return format_markup(client.markup_bp)
+    if client is None:
+        return ""
+    own = OwnPrice.objects.filter(client=client, model=record.model_id).first()
+    if own is not None and quote(own.card, used_in(record), None)[0] == record.charge:
+        return "own price"
+    return (
+        f"markup {format_markup(client.markup_bp)} %" if charge(record.cost, client.markup_bp) == record.charge else ""
+    )
+
+
+def used_in(record: UsageRecord) -> Usage:
+    """Return the tokens of a call, as prices are put on them."""
+    return Usage(**{name: getattr(record, name) for name in Usage._fields})

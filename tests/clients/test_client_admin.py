@@ -33,6 +33,8 @@ def form(limits: list[tuple[str, str, str]], **changes: str) -> dict[str, Any]:
         "limits-INITIAL_FORMS": "0",
         "keys-TOTAL_FORMS": "0",
         "keys-INITIAL_FORMS": "0",
+        "own_prices-TOTAL_FORMS": "0",
+        "own_prices-INITIAL_FORMS": "0",
     }
     for number, (metric, amount, cycle) in enumerate(limits):
         data |= {

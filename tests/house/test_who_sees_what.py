@@ -312,7 +312,11 @@ def test_forms_sent_by_hand_move_nothing_across(person: str) -> None:
         reverse("admin:pricing_model_add"), {"name": "smuggled", "provider": foreign_rows["pricing_provider"].pk}
     )
     assert not Model.objects.filter(name="smuggled").exists()
-    formsets = {f"{prefix}-{name}": 0 for prefix in ("limits", "keys") for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
+    formsets = {
+        f"{prefix}-{name}": 0
+        for prefix in ("limits", "keys", "own_prices")
+        for name in ("TOTAL_FORMS", "INITIAL_FORMS")
+    }
     client = own["clients_client"]
     sent = {
         "name": "Renamed",

@@ -50,7 +50,7 @@ def test_a_calls_page_tells_its_course_and_its_bill(admin_client: Browser) -> No
     )  # fmt: skip
     record.save(force_insert=True)
     page = text(admin_client.get(reverse("admin:usage_usagerecord_change", args=[record.pk])))
-    for shown in ("1,234.0 ms", "250.0 ms", "0.075", "0.00003", "0.00018", "0.000225", "with 25 % on it"):
+    for shown in ("1,234.0 ms", "250.0 ms", "0.075", "0.00003", "0.00018", "0.000225", "markup 25 %"):
         assert shown in page, shown
     refused = call(client, outcome="refused", status=429, error_code="insufficient_quota")
     refused.save(force_insert=True)

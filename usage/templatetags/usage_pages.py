@@ -14,7 +14,7 @@ from keys.models import APIKey
 from pricing.models import Model, Price
 from pricing.money import format_dollars, format_sum, rate_to_million
 from usage import overview
-from usage.bill import bill_of, markup_of
+from usage.bill import bill_of, charged_by
 from usage.models import UsageRecord
 from usage.standings import closest, foreseen, of_client, of_key
 
@@ -59,7 +59,7 @@ def course_of_call(call: UsageRecord) -> dict[str, Any]:
     """What happened in a call when, and how its cost came about."""
     price = Price.objects.filter(pk=call.price_id or 0).select_related("model").first()
     bill = None if price is None or not (call.cost or call.charge) else bill_of(call, price)
-    return {"call": call, "price": price, "bill": bill, "markup": markup_of(call)}
+    return {"call": call, "price": price, "bill": bill, "charged_by": charged_by(call)}
 
 
 @register.inclusion_tag("admin/usage/home.html", takes_context=True)
