@@ -92,6 +92,8 @@ RULES: Final[dict[str, Rule]] = {
     "keys.handover": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "keys.keyuse": Rule(OPERATORS, OPERATORS, "key__client__owner"),
     "usage.alert": Rule(ALL, frozenset(), narrow=_alerts),
+    "usage.archivefile": Rule(OWNERS, frozenset()),
+    "usage.archiveduse": Rule(frozenset(), frozenset()),
     "usage.alertrules": Rule(OPERATORS),
     "usage.receiver": Rule(OPERATORS, OPERATORS, "owner", granted=False),
     "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),

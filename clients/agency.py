@@ -3,7 +3,7 @@
 from typing import Final
 
 from django.conf import settings
-from django.core.validators import MaxValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
@@ -48,6 +48,15 @@ class Agency(models.Model):
         help_text="Nobody works here without an app or a passkey; without one you set it up first.",
     )
 
+    record_months = models.PositiveSmallIntegerField(
+        "months of records in the database",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(3), MaxValueValidator(240)],
+        help_text="Older records move to Parquet files in the archive, 3 months at the earliest; sums stay exact. "
+        "Empty keeps all in the database.",
+    )
+
     objects = audit.Audited.as_manager()
 
     class Meta:
@@ -74,7 +83,7 @@ def second_factor_is_required() -> bool:
 
 
 @transaction.atomic
-def change_agency(**values: str | bool | int) -> Agency:
+def change_agency(**values: str | bool | int | None) -> Agency:
     """Change some of the settings and return them all. Raises ValidationError."""
     row, _ = Agency.objects.select_for_update().get_or_create(pk=1)
     for name, value in values.items():

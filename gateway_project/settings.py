@@ -323,6 +323,7 @@ if HTTPS and not TRUSTED_PROXIES:
 # --- Celery ---------------------------------------------------------------------------------------------------------
 
 BROKER_DIR = DATA_DIR / "broker"
+ARCHIVE_DIR = DATA_DIR / "archive"  # records of months long ago
 EXPORTS_DIR = DATA_DIR / "exports"  # cost reports that go out by the clock
 if REDIS_URL:
     if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
@@ -371,6 +372,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "gateway_project.tasks.look_ahead",
         "schedule": timedelta(minutes=10),
         "options": {"expires": 600},
+    },
+    "move records of long ago to the archive": {
+        "task": "gateway_project.tasks.archive_records",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
     },
     "deliver alerts": {
         "task": "gateway_project.tasks.deliver_alerts",

@@ -29,6 +29,7 @@ from gateway_project.mail_test import send_test_mail, server
 from keys.show_once import base_url
 from pricing.fresh_sign_in import ask_to_sign_in_again, signed_in_lately
 from pricing.models import Provider
+from usage.archive.reading import archive
 
 
 class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
@@ -36,12 +37,13 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 
     class Meta:
         model = Agency
-        fields = ("name", "address", "tax_label", "tax_points", "second_factor_required")
+        fields = ("name", "address", "tax_label", "tax_points", "record_months", "second_factor_required")
         widgets = {
             "name": UnfoldAdminTextInputWidget,
             "address": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
             "tax_label": UnfoldAdminTextInputWidget,
             "tax_points": UnfoldAdminIntegerFieldWidget,
+            "record_months": UnfoldAdminIntegerFieldWidget,
             "second_factor_required": UnfoldBooleanWidget,
         }
 
@@ -88,6 +90,7 @@ def settings_view(request: HttpRequest) -> HttpResponse:
         "shared_store": bool(settings.REDIS_URL),
         "private_providers": settings.ALLOW_PRIVATE_PROVIDERS,
         "largest_call_mib": settings.MAX_BODY_BYTES / 2**20,
+        "archive": archive(),
         "version": version(),
     }
     return TemplateResponse(request, "admin/settings.html", context)

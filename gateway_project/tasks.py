@@ -1,17 +1,21 @@
 """What the worker does by the clock; the clock is CELERY_BEAT_SCHEDULE."""
 
 from django.core.management import call_command
+from django.db.models import F
 from django.utils import timezone
 
 from clients import idempotency
+from clients.agency import agency
 from gateway_project.celery import app
 from keys import handover, notices
 from usage import heartbeats
 from usage.alerts import outbox, watch
+from usage.archive.models import ArchiveFile
 from usage.rollups import roll_due
 from usage.scheduled_exports import export_due
 
 ROLLING_SECONDS = 20  # then other tasks have their turn
+ARCHIVING_SECONDS = 20
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -34,6 +38,16 @@ def tell_of_keys() -> None:
 def roll_usage() -> None:
     """Add to rollups what ingest has recorded since."""
     roll_due(ROLLING_SECONDS)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def archive_records() -> None:
+    """Move records to the archive that are older than the agency keeps in the database."""
+    if agency().record_months is None and not ArchiveFile.objects.filter(taken__lt=F("records")).exists():
+        return
+    from usage.archive.moving import go_on  # noqa: PLC0415 - pyarrow is loaded where there is something to move
+
+    go_on(timezone.now(), ARCHIVING_SECONDS)
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -19,6 +19,7 @@ from keys.models import APIKey
 from pricing.money import format_dollars
 from usage import schedule_admin, statement_admin  # noqa: F401 - register their pages
 from usage.alerts import admin as alert_pages  # noqa: F401
+from usage.archive.reading import archived_until
 from usage.client_list import (
     ErrorRateFilter,
     LimitsFilter,
@@ -65,6 +66,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     ordering = ("-admitted_at",)
     show_full_result_count = False  # counting millions of rows is no help to a reader
     list_per_page = 50
+    list_after_template = "admin/usage/archived.html"
     needs_permission: ClassVar = {"key_hint": "keys.view_apikey"}
     fieldsets = (
         (None, {"fields": ("request_id", "admitted_at", "settled_at", "outcome", "status", "error_code")}),
@@ -106,6 +108,13 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
 
     class Media:
         css = {"all": ["usage/records.css"]}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Say up to when calls are in the archive and not in the list."""
+        answer: HttpResponse = super().changelist_view(
+            request, {"archived_until": archived_until(), **(extra_context or {})}
+        )
+        return answer
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds records by hand."""

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -18,6 +19,7 @@ from clients.models import Client, check_time_zone
 from keys.models import APIKey
 from pricing.models import Model, Provider
 from usage import packs
+from usage.archive.reading import archived_calls
 from usage.columns import Columns, Row
 from usage.days import HOUR as ONE_HOUR
 from usage.days import Days, hour_of
@@ -175,7 +177,8 @@ class _Reading:
         for hour in sorted(self.borders.cut):
             start, end = max(hour, self.borders.start), min(hour + ONE_HOUR, self.borders.end)
             records = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end)
-            for call in calls_of(narrowed(records, self.asked)):
+            archived = (call for call in archived_calls(start, end) if call.series in self.numbers)
+            for call in chain(calls_of(narrowed(records, self.asked)), archived):
                 if call.series[0] not in self.by_day:
                     yield call
         borders = self.borders

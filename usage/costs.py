@@ -20,8 +20,11 @@ from keys.lifecycle import parse_duration
 from keys.models import APIKey
 from pricing.models import Model, Provider
 from usage import outcomes
+from usage.archive.due import oldest_settled
+from usage.archive.reading import is_archived
 from usage.days import midnight
-from usage.models import UsageRecord
+from usage.models import UsageRecord, UsageSeries
+from usage.snapshot import one_moment
 
 LONGEST: Final = timedelta(days=5 * 366)
 EARLIEST: Final = date(2000, 1, 1)
@@ -121,7 +124,12 @@ def rows(question: Question) -> Iterator[Row]:
 
 def total(question: Question) -> Row:
     """Return the sums over all of it."""
-    return Row((), **_amounts(_records(question).aggregate(**_aggregates())))
+    if question.start >= oldest_settled():
+        return Row((), **_amounts(_records(question).aggregate(**_aggregates())))
+    with one_moment():
+        amounts = _amounts(_records(question).aggregate(**_aggregates()))
+        archived = _archived(question, ()).get((), {})
+    return Row((), **{name: amount + archived.get(name, 0) for name, amount in amounts.items()})
 
 
 def whole_days(first: date, last: date, zone: str) -> tuple[datetime, datetime]:
@@ -175,8 +183,38 @@ def _sums(question: Question) -> Iterator[tuple[tuple[Any, ...], dict[str, int]]
     groups: dict[str, Any] = {f"by_{name}": _expression(name, question) for name in question.group_by}
     found = _records(question).order_by().values(**groups).annotate(**_aggregates()).order_by(*groups)
     row: dict[str, Any]
-    for row in found.iterator(chunk_size=_CHUNK):  # type: ignore[assignment]  # its names are made above
-        yield tuple(row[name] for name in groups), _amounts(row)
+    if question.start >= oldest_settled():  # nothing of it can be in the archive
+        for row in found.iterator(chunk_size=_CHUNK):  # type: ignore[assignment]  # its names are made above
+            yield tuple(row[name] for name in groups), _amounts(row)
+        return
+    with one_moment():  # table and archive of one state, between which calls move
+        every = _archived(question, question.group_by)
+        for row in found.iterator(chunk_size=_CHUNK):  # type: ignore[assignment]
+            group, amounts = tuple(row[name] for name in groups), _amounts(row)
+            archived = every.get(group, {})
+            every[group] = {name: amount + archived.get(name, 0) for name, amount in amounts.items()}
+    for group in sorted(every, key=lambda group: [(value is not None, value) for value in group]):
+        yield group, every[group]
+
+
+def _archived(question: Question, group_by: tuple[str, ...]) -> dict[tuple[Any, ...], dict[str, int]]:
+    """Return the sums of archived calls by the groups that the database has. Raises MissingArchive."""
+    if not is_archived(question.start, question.end):
+        return {}
+    from usage.archive.sums import archived_sums  # noqa: PLC0415 - pyarrow is loaded where there is an archive to read
+
+    only: dict[str, frozenset[int]] = {
+        f"{name}_id": frozenset({wanted})
+        for name in ("client", "model", "provider")
+        if (wanted := getattr(question, name)) is not None
+    }
+    if question.reader is not None:
+        seen = access.visible(question.reader, UsageSeries.objects.all())
+        clients = frozenset(seen.values_list("client_id", flat=True).distinct())
+        only["client_id"] = clients & only.get("client_id", clients)
+    stretches = _stretches(question)
+    columns = tuple(f"{name}_id" if name in NAMED else name for name in group_by)
+    return archived_sums(question.start, question.end, columns, stretches, only)
 
 
 def _aggregates() -> dict[str, Any]:
@@ -251,6 +289,16 @@ def _offset(question: Question) -> Combinable:
 
     So that the database needs to know nothing of zones: SQLite does not, and PostgreSQL's may be of another year.
     """
+    *stretches, (_, seconds) = _stretches(question)
+    final = Value(seconds, output_field=BigIntegerField())
+    if not stretches:
+        return final
+    whens = [When(admitted_at__lt=until, then=Value(seconds)) for until, seconds in stretches]
+    return Case(*whens, default=final, output_field=BigIntegerField())
+
+
+def _stretches(question: Question) -> list[tuple[datetime, int]]:
+    """Return until when the zone's offset from UTC was how many seconds, in order, to the end of the range."""
     zone, at = ZoneInfo(question.zone), question.start
     stretches: list[tuple[datetime, int]] = []  # until when, seconds
     while at < question.end:
@@ -259,11 +307,8 @@ def _offset(question: Question) -> Combinable:
             following = _change(at, following, zone)
             stretches.append((following, _seconds_at(at, zone)))
         at = following
-    final = Value(_seconds_at(question.end - timedelta(microseconds=1), zone), output_field=BigIntegerField())
-    if not stretches:
-        return final
-    whens = [When(admitted_at__lt=until, then=Value(seconds)) for until, seconds in stretches]
-    return Case(*whens, default=final, output_field=BigIntegerField())
+    stretches.append((question.end, _seconds_at(question.end - timedelta(microseconds=1), zone)))
+    return stretches
 
 
 def _seconds_at(moment: datetime, zone: ZoneInfo) -> int:

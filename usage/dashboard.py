@@ -18,7 +18,7 @@ from usage.columns import Columns, Row
 from usage.days import Days
 from usage.folding import Sums
 from usage.histograms import add, percentile
-from usage.models import RolledZone, TagRollup, UsageRecord, UsageSeries
+from usage.models import ArchiveFile, RolledZone, TagRollup, UsageRecord, UsageSeries
 from usage.periods import Period
 from usage.tags import read_tag
 
@@ -210,6 +210,8 @@ def ask(asked: Asked) -> Answer:
 def _before(asked: Asked) -> Figures | None:
     parts = asked.period.before()
     first = UsageRecord.objects.aggregate(at=Min("admitted_at"))["at"]
+    archived = ArchiveFile.objects.filter(taken__gt=0).aggregate(at=Min("earliest"))["at"]
+    first = min((at for at in (first, archived) if at is not None), default=None)
     if first is None or first > parts[0][0] + timedelta(days=1):
         return None
     figures = Figures()

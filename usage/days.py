@@ -6,6 +6,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 HOUR: Final = timedelta(hours=1)
+EVER: Final = (datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC))
+"""From when to when anything may have been."""
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -28,11 +28,12 @@ AMOUNTS: Final = ("calls", "sessions", *TOKENS, "cost", "charge")
 _IDS: Final = 500  # a query
 _CHUNK: Final = 2_000
 
-_FIELDS: Final = (
+FIELDS: Final = (
     *("client_id", "key_id", "provider_id", "model_id", "endpoint", "outcome", "estimated"),
     *("admitted_at", "workflow", "env", "latency_us", "first_byte_us"),
     *("session_opened", *TOKENS, "cost", "charge"),
 )
+"""The columns of a record that a `Call` is made of, in its order."""
 
 Series = tuple[int, int | None, int | None, int | None, str, str, bool]
 
@@ -123,14 +124,14 @@ class Fold:
 
 def calls_of(records: "QuerySet[UsageRecord]", without: Collection[UUID] = ()) -> Iterator[Call]:
     """Yield what of `records` is summed up."""
-    fields = ("pk", *_FIELDS) if without else _FIELDS
+    fields = ("pk", *FIELDS) if without else FIELDS
     for row in records.order_by().values_list(*fields).iterator(chunk_size=_CHUNK):
         values: tuple[Any, ...] = row
         if without:
             if values[0] in without:
                 continue
             values = values[1:]
-        yield Call(values[:7], *values[7:12], (1, *values[12:]))  # type: ignore[call-arg]  # as _FIELDS says
+        yield Call(values[:7], *values[7:12], (1, *values[12:]))  # type: ignore[call-arg]  # as FIELDS says
 
 
 def calls_with(ids: Iterable[Any], among: "QuerySet[UsageRecord]") -> Iterator[Call]:

@@ -8,17 +8,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from django.db.models import BigIntegerField, Count, F, Q, QuerySet, Sum
+from django.db.models import BigIntegerField, Count, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import TruncSecond
 
 from pricing.quotes import microseconds
 from usage import outcomes, segments
 from usage.lines import BEGIN_PREFIX, BadLine, Begin, End, interrupted, moment, parse
-from usage.models import UsageRecord
+from usage.models import ArchivedUse, ArchiveFile, UsageRecord
 from usage.segments import State
 from usage.snapshot import one_moment
 
@@ -103,6 +103,7 @@ def read_ledger(
             records = records.filter(settled_at__lte=moment(until))
         counts = LedgerCounts()
         _count_records(records, asked, counts)
+        _count_archived(asked, counts)
         _find_sessions(records, opened_since, counts)
     _count_lines(pending, asked, counts)
     for end in pending:
@@ -200,6 +201,41 @@ def _count_records(records: "QuerySet[UsageRecord]", windows: list[Window], coun
             for window in by_client.get(client_id, ()):
                 if window.key_id == key_id:
                     _add(counts, window, getattr(sums, window.metric), second)
+
+
+def _count_archived(windows: list[Window], counts: LedgerCounts) -> None:
+    """Add what is in records no longer: of all time by their sums; of a start among them call by call.
+
+    Nothing in the archive was settled lately, so `until` does not matter.
+    """
+    latest = ArchiveFile.objects.filter(taken__gt=0).aggregate(at=Max("latest"))["at"]
+    if latest is None:
+        return
+    by_client: dict[int, list[Window]] = defaultdict(list)
+    for window in windows:
+        by_client[window.client_id].append(window)
+    uses = ArchivedUse.objects.order_by()
+    for use in uses.filter(client__in=by_client) if len(by_client) <= _CLIENTS else uses:
+        sums = _Sums(use.requests, use.tokens, use.charge, use.sessions)
+        for window in by_client.get(use.client_id, ()):
+            if window.start_us <= 0 and window.key_id in (0, use.key_id):
+                _add(counts, window, getattr(sums, window.metric), None)
+    first = min((window.start_us for window in windows if window.start_us > 0), default=None)
+    if first is None or latest < moment(first):
+        return
+    from usage.archive.reading import archived_calls  # noqa: PLC0415 - no cycle of a limit begins so long ago
+    from usage.folding import AMOUNTS  # noqa: PLC0415 - likewise
+
+    for call in archived_calls(moment(first), latest + timedelta(microseconds=1)):
+        client_id, key_id, *_, outcome, _ = call.series
+        if outcome not in outcomes.COUNTED:
+            continue
+        at, amounts = microseconds(call.at), dict(zip(AMOUNTS, call.amounts, strict=True))
+        tokens = amounts["input_tokens"] + amounts["output_tokens"]
+        sums = _Sums(1, tokens, amounts["charge"], amounts["sessions"])
+        for window in by_client.get(client_id, ()):
+            if 0 < window.start_us <= at and window.key_id in (0, key_id):
+                _add(counts, window, getattr(sums, window.metric), at // 1_000_000)
 
 
 def _count_lines(ends: list[End], windows: list[Window], counts: LedgerCounts) -> None:

@@ -11,6 +11,7 @@ from keys.models import APIKey
 from pricing.models import Model, Price, Provider
 from usage import outcomes
 from usage.alerts.models import Alert, AlertRules, Delivery, Receiver
+from usage.archive.models import ArchivedUse, ArchiveFile
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
 from usage.schedules import ExportRun, ExportSchedule
@@ -22,6 +23,8 @@ __all__ = [
     "HOUR",
     "Alert",
     "AlertRules",
+    "ArchiveFile",
+    "ArchivedUse",
     "ClientLink",
     "Delivery",
     "ExportRun",

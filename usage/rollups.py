@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,8 +20,9 @@ from django.db.models import Min, QuerySet
 
 from clients.models import Client, default_time_zone, time_zones
 from usage import packs
+from usage.archive.reading import archived_calls, is_archived
+from usage.days import EVER, Days, hour_of
 from usage.days import HOUR as ONE_HOUR
-from usage.days import Days, hour_of
 from usage.due import LISTED, due_in, listed, put_down
 from usage.folding import AMOUNTS, DIMENSIONS, Fold, RollupKey, Series, Sums, TagKey, calls_of, calls_with
 from usage.models import ALL, HOUR, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
@@ -33,6 +35,10 @@ _ROWS_OF_LIST: Final = 200  # looked at in a transaction
 _CHUNK: Final = 2_000
 _LONGEST_PAUSE: Final = 0.2  # seconds
 _SERIES: Final = tuple(name if name in {"endpoint", "outcome", "estimated"} else f"{name}_id" for name in DIMENSIONS)
+
+
+class Archived(Exception):
+    """Rollups cannot be made anew of a time whose records are in the archive."""
 
 
 def roll_due(limit_seconds: float | None = None) -> int:
@@ -57,8 +63,9 @@ def roll_up(start: datetime, end: datetime) -> int:
     """Make the rollups of all hours and days that [start, end) touches anew from the records; return of how many.
 
     Meanwhile, and after being killed, sums are right: what is emptied is due. A clean range gives the same rows again.
-    Records that were deleted are not in it any more: leave alone what is archived.
+    Raises Archived where records of that time are in the archive, with nothing lost.
     """
+    _refuse_archived(start - timedelta(days=1), end + timedelta(days=1))
     roll_due()
     _enrol_all(start, end)
     listed_again = sum(_empty(HOUR, hour, hour + ONE_HOUR) for hour in _hours(hour_of(start), end))
@@ -71,7 +78,7 @@ def roll_up(start: datetime, end: datetime) -> int:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """A transaction that no other change of rollups goes on beside. Ingest does: it only adds to the list."""
     outermost = not connection.in_atomic_block
     with transaction.atomic():
@@ -87,7 +94,7 @@ def _roll_some() -> int:
     """Add what the list names first; return how many records that were."""
     if not RollupDue.objects.exists():  # without a writer's lock
         return 0
-    with _alone():
+    with alone():
         rows: list[RollupDue] = []
         room = LISTED * 16
         for row in RollupDue.objects.order_by("pk")[:_ROWS_OF_LIST]:
@@ -147,7 +154,9 @@ def _differences(grain: str, start: datetime, end: datetime, series: dict[int, S
     rolled, recorded = Fold(), Fold()
     with one_moment():
         due = set(listed(due_in([grain], start, end)))
-        for call in calls_of(_records(grain, start, end), without=due):
+        clients = None if grain == HOUR else set(_rolled_by(grain))
+        archived = (call for call in archived_calls(start, end) if clients is None or call.series[0] in clients)
+        for call in chain(calls_of(_records(grain, start, end), without=due), archived):
             recorded.count(call, hour=grain == HOUR, zones=[grain] * (grain != HOUR))
         rows = UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end)
         for at, *pack in rows.values_list("start", *Pack._fields).iterator(_CHUNK):
@@ -196,7 +205,29 @@ def _zones_of(clients: Collection[int]) -> Mapping[int, Collection[str]]:
     for client, zone in sorted(new):
         if UsageSeries.objects.filter(client=client).exists():  # else nothing of it was ever rolled
             _list_all(UsageRecord.objects.filter(client=client), ALL, zone)
+    _add_archived(new)
     return rolled
+
+
+def _add_archived(new: Collection[tuple[int, str]]) -> None:
+    """Add archived calls of clients to the days of zones that came into use for them. They are never due."""
+    clients: dict[int, list[str]] = defaultdict(list)
+    known = set(UsageSeries.objects.values_list("client_id", flat=True).distinct()) if new else set()
+    for client, zone in new:
+        if client in known:
+            clients[client].append(zone)
+    if not clients:
+        return
+    fold = Fold()
+    for call in archived_calls(*EVER):
+        if (zones := clients.get(call.series[0])) is not None:
+            fold.count(call, hour=False, zones=zones)
+    _write(fold)
+
+
+def _rolled_by(zone: str) -> "QuerySet[RolledZone, int]":
+    """Return the clients whose calls are rolled by the days of a zone."""
+    return RolledZone.objects.filter(zone=zone).values_list("client_id", flat=True)
 
 
 def _zones() -> list[str]:
@@ -207,7 +238,7 @@ def _enrol_all(start: datetime, end: datetime) -> None:
     """Have zones for clients whose records nobody ever listed."""
     found = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end).order_by()
     clients = set(found.values_list("client_id", flat=True).distinct())
-    with _alone():
+    with alone():
         _zones_of(clients)
 
 
@@ -243,10 +274,19 @@ def _days(days: Days, start: datetime, end: datetime) -> Iterator[datetime]:
 
 def _empty(grain: str, start: datetime, end: datetime) -> int:
     """Delete the rows of a grain that begin in [start, end) and list their records as due; return how many."""
-    with _alone():
+    with alone():
+        _refuse_archived(start, end)
         UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
         TagRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
         return _list_all(_records(grain, start, end), grain, grain)
+
+
+def _refuse_archived(start: datetime, end: datetime) -> None:
+    """Raise Archived where records of that time are out of the table: its rollups would lose them."""
+    if is_archived(start, end):
+        raise Archived(
+            "Records of that range are in the archive: their rollups stay as they are. Begin the range after them."
+        )
 
 
 def _records(grain: str, start: datetime, end: datetime) -> "QuerySet[UsageRecord]":

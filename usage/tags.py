@@ -1,7 +1,7 @@
 """Sums of usage by what callers put on it: workflow and environment. By day and client, and by nothing else."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, QuerySet, Sum, Value
 
 from usage.analytics import Borders, Slice, column, narrowed
+from usage.archive.reading import archived_calls
 from usage.columns import Group, Row, in_order
 from usage.due import due_in, listed
 from usage.folding import AMOUNTS, DIMENSIONS, Call, Sums, calls_of, calls_with
@@ -54,6 +55,7 @@ class _TagReading:
             records = records.filter(**{f"{self.tag}__in": self.values})
         if not self.borders.whole_days:
             self._count(calls_of(records))
+            self._count(self._archived())
             return self.found
         rows = TagRollup.objects.filter(grain=asked.zone, start__gte=start, start__lt=end, tag=self.tag)
         if self.values is not None:
@@ -65,9 +67,18 @@ class _TagReading:
         others = set(series.values_list("client_id", flat=True).distinct())
         if others:
             self._count(calls_of(records.filter(client__in=sorted(others))))
+            self._count(call for call in self._archived() if call.series[0] in others)
         for row in due_in([asked.zone], start, end).order_by("pk").iterator(chunk_size=10):
             self._count(call for call in calls_with(listed([row]), records) if call.series[0] not in others)
         return self.found
+
+    def _archived(self) -> Iterator[Call]:
+        """Yield the calls in the archive that `records` would have."""
+        seen = set(narrowed(UsageSeries.objects.all(), self.asked).values_list("client_id", flat=True).distinct())
+        for call in archived_calls(self.borders.start, self.borders.end):
+            value = call.workflow if self.tag == TagRollup.WORKFLOW else call.env
+            if value and call.series[0] in seen and (self.values is None or value in self.values):
+                yield call
 
     def _add(self, rows: "QuerySet[TagRollup]") -> None:
         by = [*(["start"] if self.asked.step else []), *map(column, self.asked.group_by), "value"]

@@ -1,8 +1,8 @@
 """The options --from and --to of commands: days of the installation's time zone."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandError, CommandParser
@@ -10,7 +10,6 @@ from django.core.management.base import CommandError, CommandParser
 from clients.models import default_time_zone
 from usage.days import midnight
 
-EVER: Final = (datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC))
 _FIRST, _LAST = date(1970, 1, 2), date(9998, 12, 30)
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from usage.management.ranges import EVER, add_range, range_of
+from usage.days import EVER
+from usage.management.ranges import add_range, range_of
 from usage.rollups import Difference, check
 
 SHOWN = 100

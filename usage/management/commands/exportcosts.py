@@ -12,6 +12,7 @@ from clients.models import default_time_zone
 from clients.onboarding import find_client
 from clients.sentences import sentence
 from pricing.models import Model, Provider
+from usage.archive.reading import MissingArchive
 from usage.cost_csv import Form, text
 from usage.costs import DIMENSIONS, Question, last, parse_group_by, whole_days
 
@@ -45,8 +46,11 @@ class Command(BaseCommand):
             question = _question(options, timezone.now())
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
-        for piece in text(question, Form(bom=options["bom"], decimal_comma=options["decimal_comma"])):
-            self.stdout.write(piece, ending="")
+        try:
+            for piece in text(question, Form(bom=options["bom"], decimal_comma=options["decimal_comma"])):
+                self.stdout.write(piece, ending="")
+        except MissingArchive as error:
+            raise CommandError(str(error)) from error
 
 
 def _question(options: dict[str, Any], now: datetime) -> Question:

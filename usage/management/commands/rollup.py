@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from usage.management.ranges import add_range, range_of
-from usage.rollups import roll_due, roll_up
+from usage.rollups import Archived, roll_due, roll_up
 
 
 class Command(BaseCommand):
@@ -26,4 +26,8 @@ class Command(BaseCommand):
         if asked is None:
             self.stdout.write(f"{roll_due():,} records were due.")
         else:
-            self.stdout.write(f"{roll_up(*asked):,} records were rolled again, counted once for each grain.")
+            try:
+                again = roll_up(*asked)
+            except Archived as error:
+                raise CommandError(str(error)) from error
+            self.stdout.write(f"{again:,} records were rolled again, counted once for each grain.")
