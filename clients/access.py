@@ -98,6 +98,9 @@ RULES: Final[dict[str, Rule]] = {
     "usage.receiver": Rule(OPERATORS, OPERATORS, "owner", granted=False),
     "usage.clientlink": Rule(OPERATORS, OPERATORS, "client__owner"),
     "usage.exportschedule": Rule(BOOKKEEPERS, BOOKKEEPERS),
+    "usage.rerating": Rule(BOOKKEEPERS, OWNERS),
+    "usage.reratestep": Rule(BOOKKEEPERS, OWNERS),
+    "usage.reratesum": Rule(frozenset(), frozenset()),
     "usage.terms": Rule(ALL, BOOKKEEPERS, "client__owner"),
     "usage.statement": Rule(ALL, frozenset(), "client__owner"),
     "usage.reconciliation": Rule(BOOKKEEPERS, frozenset()),  # a page, of which nothing is kept

@@ -29,6 +29,7 @@ SIDEBAR: Final = [
         Entry("Exports", "schedule_send", "admin:usage_exportschedule_changelist", "usage.view_exportschedule"),
         Entry("Statements", "request_quote", "admin:usage_statement_changelist", "usage.view_statement"),
         Entry("Terms", "handshake", "admin:usage_terms_changelist", "usage.view_terms"),
+        Entry("Re-ratings", "price_change", "admin:usage_rerating_changelist", "usage.view_rerating"),
         Entry("Reconciliation", "balance", "admin:reconcile", "usage.view_reconciliation"),
     ],
     [

@@ -373,6 +373,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=10),
         "options": {"expires": 600},
     },
+    "go on with re-ratings": {
+        "task": "gateway_project.tasks.rerate_calls",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},
+    },
     "move records of long ago to the archive": {
         "task": "gateway_project.tasks.archive_records",
         "schedule": timedelta(minutes=1),

@@ -11,6 +11,7 @@ from keys import handover, notices
 from usage import heartbeats
 from usage.alerts import outbox, watch
 from usage.archive.models import ArchiveFile
+from usage.reratings import work
 from usage.rollups import roll_due
 from usage.scheduled_exports import export_due
 
@@ -38,6 +39,12 @@ def tell_of_keys() -> None:
 def roll_usage() -> None:
     """Add to rollups what ingest has recorded since."""
     roll_due(ROLLING_SECONDS)
+
+
+@app.task  # type: ignore[untyped-decorator]
+def rerate_calls() -> None:
+    """Figure what re-ratings come to, and apply those that are to be."""
+    work.go_on(ROLLING_SECONDS)
 
 
 @app.task  # type: ignore[untyped-decorator]

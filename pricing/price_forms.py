@@ -39,7 +39,7 @@ class _DayInput(forms.DateInput):
         super().__init__(attrs={"type": "date", "class": " ".join(INPUT_CLASSES)}, format="%Y-%m-%d")
 
 
-class _RatesForm(forms.Form):
+class RatesForm(forms.Form):
     """The rates of one step."""
 
     input = _rate_field("Input")
@@ -50,7 +50,7 @@ class _RatesForm(forms.Form):
     audio_output = _rate_field("Audio output", required=False, help_text="Empty: as output.")
 
 
-class NewPriceForm(_RatesForm):
+class NewPriceForm(RatesForm):
     """When a price begins, its tier, and its rates for calls that are not long."""
 
     when = forms.ChoiceField(label="In force", widget=UnfoldAdminRadioSelectWidget, initial=NOW)
@@ -106,7 +106,7 @@ class NewPriceForm(_RatesForm):
             self.add_error(place, [message for one in errors for message in one.messages])
 
 
-class LongCallsForm(_RatesForm):
+class LongCallsForm(RatesForm):
     """Rates for whole calls with more input than some number of tokens."""
 
     above_tokens = forms.IntegerField(

@@ -39,6 +39,7 @@ from usage.record_filters import (
     StatusFilter,
     WorkflowFilter,
 )
+from usage.reratings import admin as rerating_pages  # noqa: F401
 
 
 @admin.register(UsageRecord)
@@ -103,7 +104,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
                 )
             },
         ),
-        ("Money", {"fields": ("price", "cost_usd", "charge_usd")}),
+        ("Money", {"fields": ("price", "rerating", "cost_usd", "charge_usd")}),
     )
 
     class Media:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 from clients.markup import format_markup
 from clients.models import Client, OwnPrice
-from pricing.models import Price
 from pricing.quotes import Usage, charge, quote
-from usage.models import UsageRecord
+from pricing.rate_columns import RateColumns
+from usage.models import RerateStep, Rerating, UsageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Bill:
     difference: int
 
 
-def bill_of(record: UsageRecord, price: Price) -> Bill:
-    """Return the bill of a call by the price on its record.
+def bill_of(record: UsageRecord, price: RateColumns) -> Bill:
+    """Return the bill of a call by the price on its record, or by the rates that corrected it.
 
     Split as `pricing.quotes.quote` does: cached input counts first, then cache writes, then audio. Only a call that
     was interrupted differs from it: it is charged what was estimated when it began.
@@ -56,6 +58,14 @@ def bill_of(record: UsageRecord, price: Price) -> Bill:
         if tokens
     ]
     return Bill(lines, record.cost - sum(line.amount for line in lines))
+
+
+def correction(record: UsageRecord) -> RerateStep | None:
+    """Return the rates of the re-rating that corrected what the call cost, None where none did."""
+    if record.rerating_id is None:
+        return None
+    steps = RerateStep.objects.filter(rerating=record.rerating_id, rerating__corrects=Rerating.Corrects.COST)
+    return steps.filter(Q(above_tokens=0) | Q(above_tokens__lt=record.input_tokens)).order_by("-above_tokens").first()
 
 
 def charged_by(record: UsageRecord) -> str:

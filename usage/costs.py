@@ -189,6 +189,10 @@ def _sums(question: Question) -> Iterator[tuple[tuple[Any, ...], dict[str, int]]
         return
     with one_moment():  # table and archive of one state, between which calls move
         every = _archived(question, question.group_by)
+        if not every:  # as above: a report as long as its calls is never held in memory
+            for row in found.iterator(chunk_size=_CHUNK):  # type: ignore[assignment]
+                yield tuple(row[name] for name in groups), _amounts(row)
+            return
         for row in found.iterator(chunk_size=_CHUNK):  # type: ignore[assignment]
             group, amounts = tuple(row[name] for name in groups), _amounts(row)
             archived = every.get(group, {})

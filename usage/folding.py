@@ -109,14 +109,14 @@ class Fold:
         self.tags: dict[TagKey, Sums] = defaultdict(Sums)
         self._days: dict[str, Days] = {}
 
-    def count(self, call: Call, *, hour: bool, zones: Iterable[str]) -> None:
-        """Add a call to its hour, where asked to, and to its day in each of `zones`."""
+    def count(self, call: Call, *, hour: bool, zones: Iterable[str], times: bool = True) -> None:
+        """Add a call to its hour, where asked to, and to its day in each of `zones`; without its times if so asked."""
         if hour:
-            self.rollups[HOUR, hour_of(call.at), call.series].count(call)
+            self.rollups[HOUR, hour_of(call.at), call.series].count(call, times=times)
         for zone in zones:
             days = self._days.get(zone) or self._days.setdefault(zone, Days(zone))
             start = days.start(call.at)
-            self.rollups[zone, start, call.series].count(call)
+            self.rollups[zone, start, call.series].count(call, times=times)
             for tag, value in ((TagRollup.WORKFLOW, call.workflow), (TagRollup.ENV, call.env)):
                 if value:
                     self.tags[zone, start, call.series[0], tag, value].count(call, times=False)

@@ -1,4 +1,7 @@
-"""What happened: one record for each call, written once by `usage.ingest` and never changed; and sums of them."""
+"""What happened: one record for each call, written once by `usage.ingest`; and sums of them.
+
+Only `usage.reratings` changes anything of a record: what it cost and what was charged for it.
+"""
 
 from typing import Final
 
@@ -14,6 +17,7 @@ from usage.alerts.models import Alert, AlertRules, Delivery, Receiver
 from usage.archive.models import ArchivedUse, ArchiveFile
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
+from usage.reratings.models import RerateStep, RerateSum, Rerating
 from usage.schedules import ExportRun, ExportSchedule
 from usage.statements import Statement, StatementLine
 from usage.terms import Terms
@@ -31,6 +35,9 @@ __all__ = [
     "ExportSchedule",
     "Heartbeat",
     "Receiver",
+    "RerateStep",
+    "RerateSum",
+    "Rerating",
     "RolledZone",
     "RollupDue",
     "Statement",
@@ -108,6 +115,15 @@ class UsageRecord(models.Model):
     env = models.CharField("environment", max_length=100, blank=True)
     service_tier = models.CharField(max_length=30, blank=True)
     provider_request_id = models.CharField(max_length=200, blank=True)
+    rerating = models.ForeignKey(
+        Rerating,
+        models.PROTECT,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        help_text="The last one that gave it other amounts than it was recorded with.",
+    )
 
     class Meta:
         verbose_name = "usage record"

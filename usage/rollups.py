@@ -24,7 +24,19 @@ from usage.archive.reading import archived_calls, is_archived
 from usage.days import EVER, Days, hour_of
 from usage.days import HOUR as ONE_HOUR
 from usage.due import LISTED, due_in, listed, put_down
-from usage.folding import AMOUNTS, DIMENSIONS, Fold, RollupKey, Series, Sums, TagKey, calls_of, calls_with
+from usage.folding import (
+    AMOUNTS,
+    DIMENSIONS,
+    FIELDS,
+    Call,
+    Fold,
+    RollupKey,
+    Series,
+    Sums,
+    TagKey,
+    calls_of,
+    calls_with,
+)
 from usage.models import ALL, HOUR, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import Pack
 from usage.snapshot import one_moment
@@ -117,6 +129,32 @@ def _roll_some() -> int:
         _write(fold)
         RollupDue.objects.filter(pk__in=[row.pk for row in rows]).delete()
     return sum(map(len, by_grain.values()))
+
+
+def shift(changes: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
+    """Add to rollups how much more each call cost and was charged, picodollars; the call as columns of its record.
+
+    To be called `alone`, in the transaction that changes the records. Grains that a call is due in get it from there.
+    """
+    every = list(changes)
+    if not every:
+        return
+    zones = _zones_of({call["client_id"] for call, _, _ in every})
+    moments = [call["admitted_at"] for call, _, _ in every]
+    grains = [HOUR, *set(chain.from_iterable(zones.values()))]
+    due: dict[str, set[UUID]] = defaultdict(set)
+    for row in due_in(grains, min(moments), max(moments) + timedelta(microseconds=1)):
+        due[row.grain].update(listed([row]))
+    fold = Fold()
+    for call, cost, charge in every:
+        pk = call["pk"]
+        if pk in due[ALL]:
+            continue
+        amounts = [0] * (len(AMOUNTS) - 2) + [cost, charge]
+        one = Call(tuple(call[name] for name in FIELDS[:7]), *(call[name] for name in FIELDS[7:12]), amounts)  # type: ignore[call-arg]  # as FIELDS says
+        in_zones = [zone for zone in zones[one.series[0]] if pk not in due[zone]]
+        fold.count(one, hour=pk not in due[HOUR], zones=in_zones, times=False)
+    _write(fold)
 
 
 # --- checking ---
@@ -361,14 +399,18 @@ def _add_tags(sums: Mapping[TagKey, Sums]) -> None:
     rows: list[TagRollup] = []
     for (grain, start), of_value in sorted(by_start.items()):
         clients = sorted({client for client, _, _ in of_value})
+        there: dict[tuple[int, str, str], int] = defaultdict(int)
         for some in _pieces(sorted({value for _, _, value in of_value})):
             found = TagRollup.objects.filter(grain=grain, start=start, client__in=clients, value__in=some)
             for client, tag, value, *values in found.values_list("client_id", "tag", "value", *AMOUNTS):
                 if (total := of_value.get((client, tag, value))) is not None:
                     total.add(Sums(values))
+                    there[client, tag, value] += 1
         for (client, tag, value), total in of_value.items():
             key: dict[str, Any] = {"grain": grain, "start": start, "client_id": client, "tag": tag, "value": value}
-            rows += [TagRollup(**key, part=part, **amounts) for part, amounts in enumerate(_parts(total.amounts))]
+            parts = list(_parts(total.amounts))
+            parts += [dict.fromkeys(AMOUNTS, 0)] * (there[client, tag, value] - len(parts))  # it may have become less
+            rows += [TagRollup(**key, part=part, **amounts) for part, amounts in enumerate(parts)]
     _upsert(TagRollup, rows, ["grain", "start", "client", "tag", "value", "part"], [*AMOUNTS])
 
 

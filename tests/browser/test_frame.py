@@ -28,7 +28,7 @@ from usage.alerts.models import Kind
 from usage.alerts.outbox import deliver_due
 from usage.alerts.watch import Found, raise_all
 from usage.closing import close, drafts
-from usage.models import AlertRules, ExportSchedule, Receiver, Statement, Terms
+from usage.models import AlertRules, ExportSchedule, Receiver, RerateStep, RerateSum, Rerating, Statement, Terms
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,6 +70,9 @@ PAGES = {
     "terms": "/admin/usage/terms/",
     "terms-new": "/admin/usage/terms/add/",
     "export-new": "/admin/usage/exportschedule/add/",
+    "reratings": "/admin/usage/rerating/",
+    "rerating": "/admin/usage/rerating/{rerating}/change/",
+    "rerating-new": "/admin/usage/rerating/add/?model={model}",
     "providers": "/admin/pricing/provider/",
     "provider": "/admin/pricing/provider/{provider}/change/",
     "provider-connection": "/admin/pricing/provider/{provider}/connection/",
@@ -113,6 +116,15 @@ def told_of(client: Client) -> Receiver:
     return receiver
 
 
+def mended(client: Client, model: Model) -> Rerating:
+    """A wrong price, figured and waiting to be applied."""
+    moments = {"start": datetime(2025, 1, 1, tzinfo=UTC), "end": datetime(2025, 2, 1, tzinfo=UTC)}
+    rerating = Rerating.objects.create(model=model, state="figured", reason="Typing error", **moments)
+    RerateStep.objects.create(rerating=rerating, input=150_000, output=600_000)
+    RerateSum.objects.create(rerating=rerating, client=client, month=date(2025, 1, 1), calls=9, cost_before=PICO)
+    return rerating
+
+
 def complaints(browser: webdriver.Chrome) -> list[str]:
     """What the console has said since it was last asked: errors, the policy's refusals among them."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
@@ -147,6 +159,7 @@ def test_pages_keep_the_policy_and_are_usable(operator: Operator, theme: str, wi
         "statement": statement_of(client),
         "receiver": told_of(client),
         "alert": client.alerts.get(),
+        "rerating": mended(client, model),
     }
     _, usage_token = client_links.make(client, None)
     tokens = {"token": token, "usage_token": usage_token, "invitation": invite(colleague)}

@@ -31,7 +31,7 @@ from usage.alerts.models import Kind
 from usage.alerts.watch import Found, raise_all
 from usage.closing import close, drafts
 from usage.days import month_before
-from usage.models import Alert, AlertRules, ExportSchedule, Receiver, Statement, Terms, UsageRecord
+from usage.models import Alert, AlertRules, ExportSchedule, Receiver, RerateSum, Rerating, Statement, Terms, UsageRecord
 from usage.schedules import run_now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]  # on a busy machine it takes its time
@@ -82,6 +82,10 @@ class Agency:
         new_price(self.model, [Step(1, 1)], timezone.now() + timedelta(days=1), self.owner)
         self.colleague = User.objects.create_user("colleague")
         run_now(ExportSchedule.objects.create(name="Monthly"), timezone.now())
+        now = timezone.now()
+        self.rerating = Rerating.objects.create(
+            model=self.model, start=now - timedelta(days=9), end=now, reason="Typing error"
+        )
 
     def grow(self, clients: int, records: int) -> None:
         """Grow to so many of all."""
@@ -123,6 +127,9 @@ class Agency:
             Receiver.objects.create(name=f"Receiver {number}", addresses="a@b.example", kinds=kinds)
         silent = (Found(Kind.SILENT, f"{client.pk}", f"{client} is silent", client) for client in made)
         raise_all(silent, now)
+        RerateSum.objects.bulk_create(
+            RerateSum(rerating=self.rerating, client=client, month=month_before(now.date())[0]) for client in made
+        )
         Terms.objects.bulk_create(Terms(client=client, since=month_before(now.date())[0]) for client in made)
         for draft in drafts(made, month_before(now.date())[0], now)[:MOST_STATEMENTS]:
             close(draft, None, now)
@@ -165,6 +172,7 @@ class Agency:
             "usage_alert": Alert.objects.order_by("pk")[0],
             "usage_receiver": Receiver.objects.order_by("pk")[0],
             "usage_alertrules": AlertRules.objects.get_or_create(pk=1)[0],
+            "usage_rerating": Rerating.objects.order_by("pk")[0],
             "usage_terms": Terms.objects.order_by("pk")[0],
             "usage_statement": Statement.objects.order_by("pk")[0],
             "clients_auditentry": AuditEntry.objects.order_by("pk")[0],

@@ -27,7 +27,7 @@ from pricing.price_list import Step, new_price
 from tests.conftest import sign_in_freshly
 from usage import test_call
 from usage.closing import close, drafts
-from usage.models import Alert, AlertRules, ExportSchedule, Receiver, Terms, UsageRecord
+from usage.models import Alert, AlertRules, ExportSchedule, Receiver, Rerating, Terms, UsageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -64,6 +64,7 @@ KINDS = {
     "usage_alertrules": Kind({"owner"} | OPERATORS, {"owner"}, nobody={"add", "delete"}),
     "usage_terms": Kind(ALL, {"owner", "finance"}, "client"),
     "usage_statement": Kind(ALL, set(), "client"),
+    "usage_rerating": Kind({"owner", "finance"}, {"owner"}, nobody={"delete"}),
 }
 # Further pages of one object, or of one kind: who may do what they do.
 OBJECT_PAGES = {
@@ -75,6 +76,8 @@ OBJECT_PAGES = {
     "usage_statement_pdf": ("usage_statement", "view"),
     "usage_statement_csv": ("usage_statement", "view"),
     "usage_exportschedule_run": ("usage_exportschedule", "change"),
+    "usage_rerating_apply": ("usage_rerating", "add"),
+    "usage_rerating_withdraw": ("usage_rerating", "add"),
     "usage_receiver_test": ("usage_receiver", "change"),
     "usage_receiver_secret": ("usage_receiver", "change"),
     "client_usage_link": ("clients_client", "change"),
@@ -102,6 +105,8 @@ POSTED = {
     "auth_user_end_sessions",
     "usage_exportschedule_run",
     "usage_receiver_test",
+    "usage_rerating_apply",
+    "usage_rerating_withdraw",
     "pricing_provider_test",
     "pricing_provider_test_new",
     "pricing_model_catalogue",
@@ -209,6 +214,9 @@ class Agency:
                 name=f"Team {client.pk}", addresses="a@b.example", owner=provider.owner
             ),
             "usage_alertrules": AlertRules.objects.get_or_create(pk=1)[0],
+            "usage_rerating": Rerating.objects.create(
+                model=model, start=LONG_AGO_AT, end=LONG_AGO_AT + timedelta(days=1), reason="Typing error"
+            ),
             "usage_terms": Terms.objects.create(client=client, since=NOT_YET),
             "usage_statement": close(drafts([client], LONG_AGO, now)[0], None, now),
             "clients_auditentry": AuditEntry.objects.get_for_object(key).get(),

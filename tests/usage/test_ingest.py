@@ -49,8 +49,9 @@ def test_a_record_holds_all_that_the_line_says(open_journal, calls, journal_dir)
         "audio_input_tokens": 2, "audio_output_tokens": 1, "cost": 2**62, "charge": 2**62 + 1, "estimated": True,
         "latency_us": 1200, "first_byte_us": 300, "session": "ab" * 32, "session_opened": True, "workflow": "wf",
         "execution": "ex", "env": "prod", "service_tier": "flex", "provider_request_id": "req_1",
+        "rerating_id": None,
     }  # fmt: skip
-    record.full_clean(validate_unique=False, exclude=["client", "key", "provider", "model", "price"])
+    record.full_clean(validate_unique=False, exclude=["client", "key", "provider", "model", "price", "rerating"])
 
 
 def test_a_live_segment_is_read_as_it_grows_and_deleted_when_sealed(open_journal, calls, journal_dir):

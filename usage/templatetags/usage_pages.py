@@ -14,7 +14,7 @@ from keys.models import APIKey
 from pricing.models import Model, Price
 from pricing.money import format_dollars, format_sum, rate_to_million
 from usage import overview
-from usage.bill import bill_of, charged_by
+from usage.bill import bill_of, charged_by, correction
 from usage.models import UsageRecord
 from usage.standings import closest, foreseen, of_client, of_key
 
@@ -54,12 +54,20 @@ def per_million(rate: int) -> str:
     return f"{rate_to_million(rate):f}"
 
 
-@register.inclusion_tag("admin/usage/course_of_call.html")
-def course_of_call(call: UsageRecord) -> dict[str, Any]:
+@register.inclusion_tag("admin/usage/course_of_call.html", takes_context=True)
+def course_of_call(context: dict[str, Any], call: UsageRecord) -> dict[str, Any]:
     """What happened in a call when, and how its cost came about."""
     price = Price.objects.filter(pk=call.price_id or 0).select_related("model").first()
-    bill = None if price is None or not (call.cost or call.charge) else bill_of(call, price)
-    return {"call": call, "price": price, "bill": bill, "charged_by": charged_by(call)}
+    step = correction(call)
+    rates = step or price
+    return {
+        "perms": context["perms"],
+        "call": call,
+        "price": price,
+        "corrected": step is not None,
+        "bill": None if rates is None or not (call.cost or call.charge) else bill_of(call, rates),
+        "charged_by": charged_by(call),
+    }
 
 
 @register.inclusion_tag("admin/usage/home.html", takes_context=True)
