@@ -3,9 +3,10 @@
 Sums are made by the database and read one by one; money is integers of picodollars all the way.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,8 @@ from clients.models import Client, check_time_zone
 from keys.lifecycle import parse_duration
 from keys.models import APIKey
 from pricing.models import Model, Provider
-from usage import outcomes
+from usage import cost_sums, outcomes
+from usage.analytics import Slice
 from usage.archive.due import oldest_settled
 from usage.archive.reading import is_archived
 from usage.days import midnight
@@ -36,6 +38,7 @@ DIMENSIONS: Final = (*NAMED, "endpoint", *TIMES, "workflow", "env")
 TAGS: Final = ("workflow", "env")
 """What `tag` stands for."""
 
+_NARROWED = ("client", "model", "provider")
 _COUNTED = Q(outcome__in=sorted(outcomes.COUNTED))
 _DAY = 86_400
 _SPLIT = 10**6
@@ -73,7 +76,7 @@ class Question:
             if name not in DIMENSIONS:
                 raise ValidationError(f"{name!r:.50} is nothing to group by: use {', '.join(DIMENSIONS)} or tag.")
         unread = {name for name in NAMED if not reads(self.reader, name)}
-        asked = {*self.group_by, *(name for name in ("client", "model", "provider") if getattr(self, name) is not None)}
+        asked = {*self.group_by, *(name for name in _NARROWED if getattr(self, name) is not None)}
         for name in sorted(unread & asked):
             raise ValidationError(f"Your role does not see {name}s: leave {name} out.")
 
@@ -103,7 +106,9 @@ class Row:
         return self.charge - self.cost
 
 
-_SUMMED = [field.name for field in fields(Row) if field.name.endswith("_tokens")]
+SUMS: Final = tuple(field.name for field in fields(Row) if field.name != "groups")
+"""What rows sum up."""
+_SUMMED = [name for name in SUMS if name.endswith("_tokens")]
 
 
 def reads(reader: access.Person | None, dimension: str) -> bool:
@@ -116,10 +121,32 @@ def rows(question: Question) -> Iterator[Row]:
 
     What is gone, or belongs to others, stands there as #id.
     """
+    return _rows(question, _sums(question))
+
+
+def preview(question: Question, shown: int) -> tuple[list[Row], Row]:
+    """Return the first rows, one more than are shown where there are more, and the sums over all of them.
+
+    From rollups, at once, where they tell apart what is asked; else from the records.
+    """
+    if not cost_sums.known(question.group_by):
+        return list(islice(rows(question), shown + 1)), total(question)
+    only = {name: [wanted] for name in _NARROWED if (wanted := getattr(question, name)) is not None}
+    step = "day" if {*question.group_by} & {*TIMES} else ""
+    asked = Slice(question.start, question.end, question.zone, step, (), only, question.reader)
+    found = cost_sums.rolled_sums(asked, question.group_by)
+    whole = dict.fromkeys(SUMS, 0)
+    for amounts in found.values():
+        for name in SUMS:
+            whole[name] += amounts[name]
+    first = ((group, {name: amounts[name] for name in SUMS}) for group, amounts in islice(found.items(), shown + 1))
+    return list(_rows(question, first)), Row((), **whole)
+
+
+def _rows(question: Question, sums: Iterable[tuple[tuple[Any, ...], dict[str, int]]]) -> Iterator[Row]:
     names = [_names(question.reader, dimension) for dimension in question.group_by]
-    for groups, sums in _sums(question):
-        told = tuple(map(_told, question.group_by, names, groups))
-        yield Row(told, **sums)
+    for groups, amounts in sums:
+        yield Row(tuple(map(_told, question.group_by, names, groups)), **amounts)
 
 
 def total(question: Question) -> Row:
@@ -167,7 +194,7 @@ def parse_group_by(text: str) -> tuple[str, ...]:
 def _records(question: Question) -> QuerySet[UsageRecord]:
     """Return the records that it is about. All reading starts here."""
     records = UsageRecord.objects.filter(admitted_at__gte=question.start, admitted_at__lt=question.end)
-    for name in ("client", "model", "provider"):
+    for name in _NARROWED:
         if (wanted := getattr(question, name)) is not None:
             records = records.filter(**{f"{name}_id": wanted})
     return records if question.reader is None else access.visible(question.reader, records)
@@ -178,7 +205,7 @@ def _sums(question: Question) -> Iterator[tuple[tuple[Any, ...], dict[str, int]]
     if not question.group_by:
         sums = total(question)
         if sums.requests or sums.uncounted_requests:
-            yield (), {field.name: getattr(sums, field.name) for field in fields(Row) if field.name != "groups"}
+            yield (), {name: getattr(sums, name) for name in SUMS}
         return
     groups: dict[str, Any] = {f"by_{name}": _expression(name, question) for name in question.group_by}
     found = _records(question).order_by().values(**groups).annotate(**_aggregates()).order_by(*groups)
@@ -208,9 +235,7 @@ def _archived(question: Question, group_by: tuple[str, ...]) -> dict[tuple[Any, 
     from usage.archive.sums import archived_sums  # noqa: PLC0415 - pyarrow is loaded where there is an archive to read
 
     only: dict[str, frozenset[int]] = {
-        f"{name}_id": frozenset({wanted})
-        for name in ("client", "model", "provider")
-        if (wanted := getattr(question, name)) is not None
+        f"{name}_id": frozenset({wanted}) for name in _NARROWED if (wanted := getattr(question, name)) is not None
     }
     if question.reader is not None:
         seen = access.visible(question.reader, UsageSeries.objects.all())

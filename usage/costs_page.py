@@ -1,7 +1,6 @@
 """The cost report as a page: its first rows to look at, and the same file that exportcosts prints."""
 
 from datetime import date
-from itertools import islice
 from typing import Any, Final
 
 from django import forms
@@ -21,7 +20,7 @@ from unfold.widgets import (
 from clients import access
 from clients.models import Client, default_time_zone, time_zones
 from usage.cost_csv import Form, file_name, text
-from usage.costs import DIMENSIONS, Question, reads, rows, total, whole_days
+from usage.costs import DIMENSIONS, Question, preview, reads, whole_days
 from usage.days import month_before
 from usage.models import UsageRecord
 
@@ -87,7 +86,7 @@ def costs_view(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         return TemplateResponse(request, "admin/usage/costs.html", context, status=400)
     if "csv" in request.GET:
         return _file(question, Form(bom=form.cleaned_data["bom"], decimal_comma=form.cleaned_data["decimal_comma"]))
-    found = list(islice(rows(question), SHOWN + 1))
+    found, whole = preview(question, SHOWN)
     query = request.GET.copy()
     for name, value in usual.items():
         if name not in query:
@@ -97,7 +96,7 @@ def costs_view(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         "question": question,
         "rows": found[:SHOWN],
         "more": len(found) > SHOWN,
-        "total": total(question),
+        "total": whole,
         "file": f"?{query.urlencode()}",
         "sees_keys": reads(user, "key"),
     }

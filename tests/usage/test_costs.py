@@ -22,9 +22,10 @@ from pricing.models import Model, Provider
 from pricing.money import format_dollars
 from tests.usage.test_pages import call
 from usage.cost_csv import COLUMNS, Form, file_name, text
-from usage.costs import DIMENSIONS, Question, last, rows, total, whole_days
+from usage.costs import DIMENSIONS, Question, last, preview, rows, total, whole_days
 from usage.ingest import insert
-from usage.models import UsageRecord
+from usage.models import RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.rollups import roll_due
 
 pytestmark = pytest.mark.django_db
 
@@ -80,13 +81,17 @@ made_calls = st.lists(
     made=made_calls,
     group_by=st.lists(st.sampled_from(DIMENSIONS), unique=True, max_size=4),
     zone=st.sampled_from(ZONES),
+    rolled=st.booleans(),
 )
-def test_any_grouping_sums_to_the_records_to_the_picodollar(calls, made, group_by, zone):
-    UsageRecord.objects.all().delete()
+def test_any_grouping_sums_to_the_records_to_the_picodollar(calls, made, group_by, zone, rolled):
+    for model in (UsageRecord, UsageRollup, TagRollup, UsageSeries, RolledZone, RollupDue):
+        model._base_manager.all().delete()
     for one in made:
         if one["o"] in {"refused", "upstream_error"}:
             one["charge"] = 0
     insert([calls.end(**one, end=one["at"]) for one in made])
+    if rolled:
+        roll_due()
     question = Question(*YEAR, zone, tuple(group_by))
     found, records = list(rows(question)), list(UsageRecord.objects.all())
     for field in ("cost", "charge", "input_tokens", "output_tokens", "cached_tokens"):
@@ -97,6 +102,8 @@ def test_any_grouping_sums_to_the_records_to_the_picodollar(calls, made, group_b
     file = read(text(question))
     assert [row["cost_usd"] for row in file] == [format_dollars(row.cost) for row in found]
     assert [row["margin_usd"] for row in file] == [format_dollars(row.margin) for row in found]
+    assert preview(question, 100) == (found, total(question))
+    assert preview(question, 1)[0] == found[:2]
 
 
 @pytest.mark.parametrize("zone", ZONES)

@@ -13,6 +13,7 @@ from django.test import Client as Browser
 from clients.access import Role, set_role
 from clients.onboarding import create_client
 from tests.usage.test_pages import call, text
+from usage import due
 
 pytestmark = pytest.mark.django_db
 URL = "/admin/costs/"
@@ -35,6 +36,7 @@ def test_the_page_says_this_months_sums_and_its_file_is_that_of_the_command(
     call(create_client("Beta"), charge=5 * 10**12, admitted_at=datetime(2026, 10, 31, 23, 59, tzinfo=UTC)).save(
         force_insert=True
     )
+    due.put_all_down()
     page = text(admin_client.get(URL))
     assert ">3.00<" in page
     assert "Beta" not in page.partition('id="report"')[2]
@@ -77,6 +79,7 @@ def test_everybody_sees_what_is_theirs() -> None:
     own, foreign = create_client("Own", owner=ana), create_client("Foreign")
     for client in (own, foreign):
         call(client, charge=10**12).save(force_insert=True)
+    due.put_all_down()
     browser = Browser()
     browser.force_login(ana)
     page = text(browser.get(URL))
