@@ -82,6 +82,7 @@ RULES: Final[dict[str, Rule]] = {
     "clients.agency": Rule(ALL),
     "clients.idempotencykey": Rule(frozenset(), frozenset()),
     "clients.importdraft": Rule(frozenset(), frozenset()),
+    "clients.logo": Rule(ALL, frozenset()),
     "clients.membership": Rule(OWNERS),
     "clients.auditentry": Rule(OPERATORS, frozenset(), narrow=_entries),
     "auth.user": Rule(OWNERS),
@@ -104,6 +105,7 @@ RULES: Final[dict[str, Rule]] = {
     "usage.terms": Rule(ALL, BOOKKEEPERS, "client__owner"),
     "usage.statement": Rule(ALL, frozenset(), "client__owner"),
     "usage.reconciliation": Rule(BOOKKEEPERS, frozenset()),  # a page, of which nothing is kept
+    "usage.usualpace": Rule(frozenset(), frozenset()),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),
     "usage.tagrollup": Rule(ALL, frozenset(), "client__owner"),
@@ -262,10 +264,10 @@ def tokens(user: Person) -> QuerySet[AccessToken]:
 
 def scopes_of(user: Person) -> tuple[str, ...]:
     """Return the scopes that a token of that person can make use of."""
-    if role_of(user) in OPERATORS:
-        return SCOPES
-    readable = tuple(scope for scope in SCOPES if scope.endswith(":read") and scope != "keys:read")
-    return () if role_of(user) is None else readable
+    role = role_of(user)
+    if role is None:
+        return ()
+    return tuple(scope for scope in SCOPES if role in _USE.get(scope, OPERATORS))
 
 
 def _only_own(user: Person, role: Role, rule: Rule) -> bool:
@@ -285,3 +287,5 @@ def _owner_id(row: models.Model, look_up: str) -> Any:
 
 
 NOBODY: Final = object()
+_USE: Final = {"clients:read": ALL, "usage:read": ALL, "prices:read": ALL, "statements:write": BOOKKEEPERS}
+"""Who makes use of a scope; of those not named here, operators."""

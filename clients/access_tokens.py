@@ -24,7 +24,7 @@ from pricing import audit
 PREFIX: Final = "llm_api_"
 SCOPES: Final = (
     *("clients:read", "clients:write", "keys:read", "keys:write"),
-    *("usage:read", "prices:read", "prices:write"),
+    *("usage:read", "prices:read", "prices:write", "statements:write"),
 )
 LASTS: Final = timedelta(days=90)
 LONGEST: Final = timedelta(days=365)

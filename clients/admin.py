@@ -68,7 +68,8 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         model = Client
         fields = (
             *("name", "email", "company", "phone", "owner", "provider"),
-            *("markup_bp", "time_zone", "cycle_start_day", "brake_per_minute", "brake_action", "notes"),
+            *("markup_bp", "time_zone", "cycle_start_day", "notes"),
+            *("brake_per_minute", "brake_times", "brake_action"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,7 +159,7 @@ class ClientAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         ),
         (
             "Runaway brake",
-            {"fields": ("brake_per_minute", "brake_action")},
+            {"fields": ("brake_per_minute", "brake_times", "brake_action")},
         ),
     )
 

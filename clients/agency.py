@@ -7,6 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from clients.logos import Logo
 from clients.names import no_control_characters
 from pricing import audit
 
@@ -42,6 +43,9 @@ class Agency(models.Model):
         validators=[MaxValueValidator(10_000)],
         help_text="In hundredths of a percent: 1900 is 19 %.",
     )
+    logo = models.ForeignKey(
+        Logo, models.PROTECT, null=True, blank=True, related_name="+", help_text="On statements and on clients' pages."
+    )
     second_factor_required = models.BooleanField(
         "second factor for everyone",
         default=False,
@@ -74,7 +78,7 @@ class Agency(models.Model):
 
 def agency() -> Agency:
     """Return the agency's settings; not saved yet where nobody has changed any."""
-    return Agency.objects.first() or Agency()
+    return Agency.objects.select_related("logo").first() or Agency()
 
 
 def second_factor_is_required() -> bool:
@@ -83,7 +87,7 @@ def second_factor_is_required() -> bool:
 
 
 @transaction.atomic
-def change_agency(**values: str | bool | int | None) -> Agency:
+def change_agency(**values: str | bool | int | Logo | None) -> Agency:
     """Change some of the settings and return them all. Raises ValidationError."""
     row, _ = Agency.objects.select_for_update().get_or_create(pk=1)
     for name, value in values.items():

@@ -7,22 +7,22 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers, status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from clients.access import visible
+from clients.access import may, visible
 from clients.editing import claim
 from clients.markup import format_markup, parse_markup
 from clients.models import Client, Plan
-from clients.onboarding import find_plan
-from clients.plans import apply_plan
+from clients.onboarding import find_plan, set_plan
+from clients.plans import adopt_plan_changes, apply_plan
 from clients.rest_views import NoBody, Strict, View
 
 EDITED = (
     *("name", "email", "company", "phone", "notes", "time_zone", "cycle_start_day"),
-    *("brake_per_minute", "brake_action"),
+    *("brake_per_minute", "brake_times", "brake_action"),
 )
 """What a PATCH may change, beside the markup."""
 
@@ -38,7 +38,8 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
         model = Client
         fields = (
             *("id", "name", "email", "company", "phone", "status", "status_reason", "plan", "markup_percent"),
-            *("limits", "time_zone", "cycle_start_day", "brake_per_minute", "brake_action", "notes"),
+            *("limits", "time_zone", "cycle_start_day", "notes"),
+            *("brake_per_minute", "brake_times", "brake_action"),
             *("created_at", "changed_at", "version"),
         )
         read_only_fields = fields
@@ -60,6 +61,7 @@ class ChangeSerializer(Strict):
     time_zone = serializers.CharField(max_length=64, required=False)
     cycle_start_day = serializers.IntegerField(required=False)
     brake_per_minute = serializers.IntegerField(required=False, allow_null=True)
+    brake_times = serializers.IntegerField(required=False, allow_null=True)
     brake_action = serializers.ChoiceField(Client.Brake.choices, required=False)
     markup_percent = serializers.CharField(max_length=12, required=False)
 
@@ -90,6 +92,29 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
     def get_markup_percent(self, plan: Plan) -> str:
         """Return percent."""
         return format_markup(plan.markup_bp)
+
+
+class NewPlanSerializer(Strict):
+    """A plan to be made."""
+
+    name = serializers.CharField(max_length=100)
+    description = serializers.CharField(max_length=2_000, required=False, allow_blank=True)
+    markup_percent = serializers.CharField(max_length=12, required=False)
+    limits = serializers.ListField(
+        child=serializers.CharField(max_length=100),
+        max_length=50,
+        required=False,
+        help_text="As requests=100/day, credits=25.50/month.",
+    )
+
+
+class PlanChangeSerializer(NewPlanSerializer):
+    """What may be changed of a plan; what is left out stays."""
+
+    name = serializers.CharField(max_length=100, required=False)
+    adopt = serializers.BooleanField(
+        required=False, help_text="Give the clients that follow the plan its terms of today, too."
+    )
 
 
 class OutOfDate(APIException):
@@ -209,8 +234,45 @@ class PlanList(View, ListAPIView[Plan]):
     """All plans."""
 
     serializer_class = PlanSerializer
-    scopes = {"GET": "clients:read"}
+    scopes = {"GET": "clients:read", "POST": "clients:write"}
 
     def get_queryset(self) -> QuerySet[Plan]:
         """Return those that the token's person sees."""
         return visible(self.request.user, Plan.objects.prefetch_related("limits").order_by("name"))
+
+    @extend_schema(
+        request=NewPlanSerializer,
+        responses={201: PlanSerializer},
+        examples=[OpenApiExample("Basic", {"name": "Basic", "limits": ["requests=1000/month"]}, request_only=True)],
+    )
+    def post(self, request: Request) -> Response:
+        """Make one. Owners do."""
+        if not may(self.request.user, "add", Plan):
+            raise PermissionDenied("Owners make plans.")
+        plan = Plan()
+        set_plan(plan, **_plan_values(self.sent(NewPlanSerializer)))
+        return Response(PlanSerializer(plan).data, status=status.HTTP_201_CREATED)
+
+
+class PlanDetail(View):
+    """One plan."""
+
+    scopes = {"PATCH": "clients:write"}
+
+    @extend_schema(request=PlanChangeSerializer, responses=PlanSerializer)
+    def patch(self, request: Request, pk: int) -> Response:
+        """Change what is sent. Clients keep their terms, those that follow the plan too, unless `adopt` says so."""
+        plan = self.theirs(Plan.objects.all(), pk, "change")
+        sent = self.sent(PlanChangeSerializer)
+        adopt = sent.pop("adopt", False)
+        with transaction.atomic():
+            set_plan(plan, **_plan_values(sent))
+            if adopt:
+                adopt_plan_changes(plan)
+        return Response(PlanSerializer(plan).data)
+
+
+def _plan_values(sent: dict[str, Any]) -> dict[str, Any]:
+    if "markup_percent" in sent:
+        sent["markup_bp"] = parse_markup(sent.pop("markup_percent"))
+    return sent

@@ -109,7 +109,7 @@ def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
             logout(request)  # of whoever shares the browser
             messages.success(request, f"Your password is set. Sign in as {person.get_username()}.")
             return HttpResponseRedirect(reverse("account_login"))
-    context = {"form": form, "person": person, "agency": agency().name}
+    context = {"form": form, "person": person, "agency": agency()}
     answer = TemplateResponse(request, "account/invitation.html", context, status=200 if person else 404)
     answer["X-Robots-Tag"] = "noindex"
     return answer

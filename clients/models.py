@@ -19,6 +19,7 @@ from clients.agency import Agency
 from clients.audit import AuditEntry
 from clients.idempotency import IdempotencyKey
 from clients.limits import format_amount
+from clients.logos import Logo
 from clients.names import no_control_characters
 from clients.own_prices import OwnPrice
 from pricing import audit
@@ -34,6 +35,7 @@ __all__ = [
     "IdempotencyKey",
     "ImportDraft",
     "Limit",
+    "Logo",
     "Membership",
     "OwnPrice",
     "Plan",
@@ -63,6 +65,7 @@ def check_time_zone(name: str) -> None:
 MARKUP_RANGE = (-10_000, 1_000_000)
 """Basis points: from all of the provider's cost given away to a hundred times on top of it."""
 BRAKE_MOST = 100_000  # calls a minute
+BRAKE_TIMES = (2, 1_000)
 
 
 class LimitFields(models.Model):
@@ -241,6 +244,13 @@ class Client(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(BRAKE_MOST)],
         help_text="A workflow, or a WhatsApp user, with more calls a minute is taken for a loop. Blank: off.",
     )
+    brake_times = models.PositiveSmallIntegerField(
+        "beyond the usual",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(BRAKE_TIMES[0]), MaxValueValidator(BRAKE_TIMES[1])],
+        help_text="More than so many times the calls of its usual busy minute are a loop, too. Blank: off.",
+    )
     brake_action = models.CharField("above it", max_length=4, choices=Brake, default=Brake.SLOW)
     notes = models.TextField(blank=True, max_length=10_000)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -277,6 +287,11 @@ class Client(models.Model):
                 condition=models.Q(brake_per_minute=None)
                 | models.Q(brake_per_minute__gte=1, brake_per_minute__lte=BRAKE_MOST),
                 name="client_brake_in_range",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(brake_times=None)
+                | models.Q(brake_times__gte=BRAKE_TIMES[0], brake_times__lte=BRAKE_TIMES[1]),
+                name="client_brake_times_in_range",
             ),
             models.CheckConstraint(condition=models.Q(brake_action__in=["slow", "stop"]), name="client_brake_known"),
         ]

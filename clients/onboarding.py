@@ -1,7 +1,7 @@
 """Taking a client on, and finding it again by what people call it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from clients.limits import parse_deviation
-from clients.models import Client, Limit, Plan
+from clients.models import Client, Limit, Plan, PlanLimit
 from clients.plans import terms
 
 
@@ -64,21 +64,43 @@ def set_limits(client: Client, limits: Iterable[str]) -> None:
     A limit of a metric and cycle that was there before stays the same row with another amount: what was used of it
     still counts. Raises ValidationError as `limits_of` does.
     """
-    wanted = {(limit.metric, limit.cycle): limit for limit in limits_of(None, limits)}
+    wanted = limits_of(None, limits)
     with transaction.atomic():
         Client.objects.select_for_update().get(pk=client.pk)
-        for limit in client.limits.all():
-            new = wanted.pop((limit.metric, limit.cycle), None)
-            if new is None:
-                limit.delete()
-            elif new.amount != limit.amount:
-                limit.amount = new.amount
-                limit.full_clean()
-                limit.save()
-        for limit in wanted.values():
-            limit.client = client
+        _replace_limits(client.limits.all(), wanted, lambda limit: Limit(client=client, **limit))
+
+
+def set_plan(plan: Plan, limits: Iterable[str] | None = None, **values: Any) -> None:
+    """Make a plan, or change what is given of it, wholly or not at all; clients that have it keep their terms.
+
+    Raises ValidationError.
+    """
+    wanted = None if limits is None else limits_of(None, limits)
+    with transaction.atomic():
+        for name, value in values.items():
+            setattr(plan, name, value)
+        plan.full_clean()
+        plan.save()
+        if wanted is not None:
+            _replace_limits(plan.limits.all(), wanted, lambda limit: PlanLimit(plan=plan, **limit))
+
+
+def _replace_limits(
+    there: Iterable[Limit | PlanLimit], wanted: Iterable[Limit], make: Callable[[dict[str, Any]], Limit | PlanLimit]
+) -> None:
+    left = {(limit.metric, limit.cycle): limit.amount for limit in wanted}
+    for limit in there:
+        amount = left.pop((limit.metric, limit.cycle), None)
+        if amount is None:
+            limit.delete()
+        elif amount != limit.amount:
+            limit.amount = amount
             limit.full_clean()
             limit.save()
+    for (metric, cycle), amount in left.items():
+        limit = make({"metric": metric, "cycle": cycle, "amount": amount})
+        limit.full_clean()
+        limit.save()
 
 
 def onboard(

@@ -8,11 +8,9 @@ from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from clients.access import visible
-from clients.own_prices import OwnPrice, usable_by
+from clients.own_prices import MOST, OwnPrice, usable_by
 from pricing.fields import RateField
 from pricing.rate_columns import RATES
-
-_MOST = 200  # rows
 
 
 class OwnPriceFormSet(BaseInlineFormSet):  # type: ignore[type-arg]  # generic in the stubs only
@@ -36,7 +34,7 @@ class OwnPriceInline(TabularInline):  # type: ignore[misc]  # unfold ships no ty
     formset = OwnPriceFormSet
     fields = ("model", *RATES)
     extra = 0
-    max_num = _MOST
+    max_num = MOST
     verbose_name_plural = "own prices, USD per 1M tokens (in place of the markup; empty: as input, or as output)"
 
     def get_queryset(self, request: HttpRequest) -> Any:

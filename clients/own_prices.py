@@ -3,16 +3,23 @@
 Like the markup they are what holds now: a call is charged by what held when it began, and its record keeps that.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from pricing import audit
 from pricing.models import Model
 from pricing.quotes import DEFAULT_TIER, RateCard, rates_of
-from pricing.rate_columns import RateColumns, rates_in_range
+from pricing.rate_columns import RATES, RateColumns, rates_in_range
+
+if TYPE_CHECKING:
+    from clients.models import Client
+
+MOST: Final = 200
+"""Models that a client has a price of its own for."""
 
 
 class OwnPrice(RateColumns):
@@ -51,6 +58,23 @@ class OwnPrice(RateColumns):
     def card(self) -> RateCard:
         """What calls are quoted by."""
         return RateCard({DEFAULT_TIER: (rates_of(self),)})
+
+
+def set_own_prices(client: "Client", wanted: Mapping[int, Mapping[str, int | None]]) -> None:
+    """Give `client` these prices, rates by the id of the model, and no others, wholly or not at all.
+
+    Raises ValidationError, also for a model that never serves the client.
+    """
+    there = {price.model_id: price for price in client.own_prices.all()}
+    with transaction.atomic():
+        for model_id, rates in wanted.items():
+            price = there.pop(model_id, None) or OwnPrice(client=client, model_id=model_id)
+            for name in RATES:
+                setattr(price, name, rates.get(name))
+            price.full_clean()
+            price.save()
+        for price in there.values():
+            price.delete()
 
 
 def usable_by(owner_id: int | None) -> "models.QuerySet[Model]":

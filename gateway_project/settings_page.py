@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
@@ -23,6 +24,8 @@ from unfold.widgets import (
 
 from clients import access
 from clients.agency import Agency, agency, change_agency
+from clients.logo_pictures import LARGEST, keep
+from clients.logos import Logo
 from clients.models import default_time_zone
 from gateway_project.health import processes, version
 from gateway_project.mail_test import send_test_mail, server
@@ -34,6 +37,15 @@ from usage.archive.reading import archive
 
 class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
     """What owners change. What the environment demands already is not asked."""
+
+    new_logo = forms.FileField(
+        label="Logo",
+        required=False,
+        max_length=200,
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": "image/png,image/jpeg"}),
+        help_text=f"PNG or JPEG, up to {LARGEST // 1024} kB. On statements from now on, and on clients' pages.",
+    )
+    without_logo = forms.BooleanField(label="No logo any more", required=False, widget=UnfoldBooleanWidget)
 
     class Meta:
         model = Agency
@@ -50,8 +62,21 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["tax_points"].required = False
+        if self.instance.logo is None:
+            del self.fields["without_logo"]
         if settings.REQUIRE_SECOND_FACTOR:
             del self.fields["second_factor_required"]
+
+    def clean_new_logo(self) -> Logo | None:
+        """Return the picture, drawn anew. Raises ValidationError."""
+        file = self.cleaned_data["new_logo"]
+        return keep(file.read(LARGEST + 1)) if file else None
+
+    def values(self) -> dict[str, Any]:
+        """Return what is to be changed, by field of the agency."""
+        values = dict(self.cleaned_data)
+        new, without = values.pop("new_logo"), values.pop("without_logo", False)
+        return values | ({"logo": new} if new or without else {})
 
     def clean_tax_points(self) -> int:
         """Return no tax where none is given."""
@@ -62,14 +87,14 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 def settings_view(request: HttpRequest) -> HttpResponse:
     """Show the settings; take those of the agency from owners."""
     may_change = access.may(request.user, "change", Agency)
-    form = AgencyForm(request.POST or None, instance=agency())
+    form = AgencyForm(request.POST or None, request.FILES or None, instance=agency())
     if request.method == "POST":
         if not may_change:
             raise PermissionDenied
         if "second_factor_required" in form.changed_data and not signed_in_lately(request):
             return ask_to_sign_in_again(request)
         if form.is_valid():
-            change_agency(**form.cleaned_data)
+            change_agency(**form.values())
             messages.success(request, "Saved.")
             return HttpResponseRedirect(reverse("admin:settings"))
     context = {

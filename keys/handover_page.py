@@ -58,7 +58,7 @@ def handover_view(request: HttpRequest, token: str) -> HttpResponse:
         "ready": ready and request.method != "POST",
         "plain": plain,
         "client": link.key.client if link is not None and (ready or plain) else None,
-        "agency": agency().name,
+        "agency": agency(),
         "base_url": root,
         "credential": credential(plain, root) if plain else "",
     }

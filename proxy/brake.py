@@ -5,7 +5,8 @@ no limit. Those are exact, and hold beside it.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import DO_NOT_RETRY, Headers, RunawayBrake
@@ -22,9 +23,21 @@ MOST: Final = 50_000
 class BrakeRule:
     """How many calls a minute one workflow, or one session, of a client may make, and what becomes of more."""
 
-    per_minute: int
+    per_minute: int | None
+    """Of each of them; None: as many as their own rate says."""
     stops: bool
     """All its calls are refused until it was quiet for five minutes; else only those above the rate."""
+    workflows: Mapping[str, int] = field(default_factory=dict)
+    """Rates of single workflows, beside."""
+    user: int | None = None
+    """Rate of every session, beside."""
+
+    def rate(self, kind: str, tag: str) -> int | None:
+        """Return the lower one of the rates of a workflow or session, None where it has none."""
+        own = self.user if kind == "session" else self.workflows.get(tag)
+        if own is None or self.per_minute is None:
+            return self.per_minute if own is None else own
+        return min(own, self.per_minute)
 
 
 class _Pace:
@@ -69,15 +82,16 @@ class Brake:
         """Count a call, or return what it is refused with; a call without both tags passes. `at` in µs."""
         paces: list[_Pace] = []
         for kind, tag in (("session", session), ("workflow", workflow)):
-            if not tag:
+            rate = rule.rate(kind, tag) if tag else None
+            if not tag or rate is None:
                 continue
             pace = self._pace((client_id, kind, tag), at)
-            wait = pace.stopped_until - at if pace.stopped_until > at else pace.wait(at, rule.per_minute)
+            wait = pace.stopped_until - at if pace.stopped_until > at else pace.wait(at, rate)
             if wait > 0:
                 if rule.stops:
                     wait = QUIET
                     pace.stopped_until = at + QUIET
-                return _refusal(rule, kind, tag, wait)
+                return _refusal(rule, rate, kind, tag, wait)
             paces.append(pace)
         for pace in paces:
             pace.now += 1
@@ -95,7 +109,7 @@ class Brake:
         return pace
 
 
-def _refusal(rule: BrakeRule, kind: str, tag: str, wait: int) -> RunawayBrake:
+def _refusal(rule: BrakeRule, rate: int, kind: str, tag: str, wait: int) -> RunawayBrake:
     who = f"The workflow {tag[:200]!r}" if kind == "workflow" else "One user (session)"
     seconds = max(1, -(-wait // _SECOND))
     headers: Headers = ((b"retry-after", b"%d" % seconds),)
@@ -104,7 +118,7 @@ def _refusal(rule: BrakeRule, kind: str, tag: str, wait: int) -> RunawayBrake:
     else:
         told = f"is slowed down: the next call is let through in {seconds} s"
     return RunawayBrake(
-        f"{who} of this account calls like a loop, more than {rule.per_minute:,} times a minute, and {told}. "
+        f"{who} of this account calls like a loop, more than {rate:,} times a minute, and {told}. "
         "Whoever runs this gateway can set another rate.",
         headers=headers,
     )

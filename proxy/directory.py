@@ -27,6 +27,7 @@ from proxy.errors import AuthUnavailable, ModelNotFound
 from proxy.limits.rules import Rule, Subject
 from proxy.request import Endpoint
 from proxy.upstream_response import Target
+from usage.paces import UsualPace
 from usage.snapshot import one_moment
 
 log = logging.getLogger("gateway.directory")
@@ -380,6 +381,7 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
     for one in of_keys:
         rule = Rule(one.id, one.metric, one.amount, one.cycle, one.key_id)
         rules.setdefault(one.key.client_id, []).append(rule)
+    paces = {pace.client_id: pace for pace in UsualPace.objects.all()}
     own: dict[int, dict[int, RateCard]] = {}
     for price in OwnPrice.objects.all():
         own.setdefault(price.client_id, {})[price.model_id] = price.card
@@ -391,16 +393,20 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
             markup_bp=client.markup_bp,
             own_prices=own.get(client.id, {}),
             subject=Subject(client.id, tuple(rules.get(client.id, ())), _zone(client), client.cycle_start_day),
-            brake=_brake(client),
+            brake=_brake(client, paces.get(client.id)),
         )
         for client in clients
     }
 
 
-def _brake(client: Client) -> BrakeRule | None:
-    if client.brake_per_minute is None:
+def _brake(client: Client, pace: UsualPace | None) -> BrakeRule | None:
+    learned = pace if client.brake_times is not None else None
+    if client.brake_per_minute is None and learned is None:
         return None
-    return BrakeRule(client.brake_per_minute, client.brake_action == Client.Brake.STOP)
+    stops = client.brake_action == Client.Brake.STOP
+    if learned is None:
+        return BrakeRule(client.brake_per_minute, stops)
+    return BrakeRule(client.brake_per_minute, stops, learned.rates(client), learned.user_rate(client))
 
 
 def _zone(client: Client) -> ZoneInfo:

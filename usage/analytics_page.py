@@ -12,12 +12,14 @@ from django.views.decorators.http import require_safe
 from clients import access, spreadsheet
 from clients.models import default_time_zone, time_zones
 from usage import dashboard, periods
-from usage.dashboard import BY, METRICS, NAMED, Asked, Figures
+from usage.asked import BY, NAMED, WORKFLOW, Asked, names, splits
+from usage.figures import METRICS, Figures
 from usage.models import UsageRecord
 from usage.tables import Table, address, calls_link, money, tables
 
 _MOST_VALUES: Final = 20  # that one dimension is narrowed to
-_LONGEST_ENDPOINT: Final = 60
+_LONGEST: Final = {"endpoint": 60, WORKFLOW: 200}
+"""Characters."""
 
 
 @require_safe
@@ -49,8 +51,8 @@ def analytics_view(request: HttpRequest) -> HttpResponse | StreamingHttpResponse
         "answer": answer,
         "tables": found,
         "charts": {table.id: table.chart for table in found if table.chart},
-        "figures": _figures(answer.total, answer.before),
-        "saved": money(answer.saved).shown,
+        "figures": _figures(asked, answer.total, answer.before),
+        "saved": None if answer.saved is None else money(answer.saved).shown,
         "calls_link": calls_link(asked),
         **_choices(asked),
     }
@@ -72,20 +74,19 @@ def _asked(query: QueryDict, user: access.Person, zone: str) -> Asked:
             continue
         if name in NAMED:
             ids = [int(value) for value in values if value.isdecimal() and len(value) < 19]
-            if len(ids) < len(values) or len(dashboard.names(name, ids, user)) < len(set(ids)):
+            if len(ids) < len(values) or len(names(name, ids, user)) < len(set(ids)):
                 raise Http404
             only[name] = ids
         else:
-            only[name] = [value[:_LONGEST_ENDPOINT] for value in values]
+            only[name] = [value[: _LONGEST[name]] for value in values]
     return Asked(period, metric, by, only, user)
 
 
 def _choices(asked: Asked) -> dict[str, Any]:
     """What can be changed from here, with the addresses that do."""
-    may = [by for by in BY if by not in NAMED or access.may(asked.reader, "view", NAMED[by])]
     chips = []
     for name, values in asked.only.items():
-        known = dashboard.names(name, values, asked.reader)
+        known = names(name, values, asked.reader)
         for value in values:
             rest = [other for other in values if other != value]
             chips.append((name, known.get(value, value), address(asked, None, **{name: rest or None})))
@@ -95,20 +96,20 @@ def _choices(asked: Asked) -> dict[str, Any]:
             (label, address(asked, **dates, range=name), asked.period.name == name)
             for name, label in periods.PRESETS.items()
         ],
-        "bys": [(by, address(asked, by), by == asked.by) for by in may],
+        "bys": [(by, address(asked, by), by == asked.by) for by in splits(asked)],
         "chips": chips,
         "kept": [(name, value) for name, values in asked.only.items() for value in values],
     }
 
 
-def _figures(total: Figures, before: Figures | None) -> list[tuple[str, str, str]]:
+def _figures(asked: Asked, total: Figures, before: Figures | None) -> list[tuple[str, str, str]]:
     """Return what stands above the charts: its name, its value, how it compares with the range before."""
     rows = []
     for name, label in METRICS.items():
         now = total.amount(name)
         shown = money(now).shown if name in ("charge", "cost", "margin") else f"{now:,}"
         rows.append((label, shown, _compared(now, None if before is None else before.amount(name))))
-    for label, name in (("Refused", "refused"), ("Failed", "failed")):
+    for label, name in (("Refused", "refused"), ("Failed", "failed")) if WORKFLOW not in asked.only else ():
         now = getattr(total, name)
         rows.append((label, f"{now:,}", _compared(now, None if before is None else getattr(before, name))))
     return rows

@@ -21,7 +21,7 @@ from pricing.credentials import UnreadableCredential, decrypt, encrypt
 from usage import client_links, overview
 from usage.analytics import Slice, read
 from usage.client_links import ClientLink
-from usage.dashboard import Figures
+from usage.figures import Figures
 from usage.models import Statement
 from usage.standings import foreseen, of_client
 from usage.statement_pdf import pdf_answer
@@ -37,7 +37,7 @@ def client_view(request: HttpRequest, token: str) -> HttpResponse:
     """Show the client its month, its limits and its last 30 days, by its own calendar."""
     link = client_links.find(token)
     if link is None:
-        answer: HttpResponse = TemplateResponse(request, "usage/client.html", {"agency": agency().name}, status=404)
+        answer: HttpResponse = TemplateResponse(request, "usage/client.html", {"agency": agency()}, status=404)
     else:
         with timezone.override(link.client.zone):
             context = {**_context(link.client), "token": token}
@@ -105,7 +105,7 @@ def _context(client: Client) -> dict[str, Any]:
         figures.add(row.group[0], row.sums)
     return {
         "client": client,
-        "agency": agency().name,
+        "agency": agency(),
         "now": timezone.now(),
         "month_start": month,
         "month": figures,

@@ -26,6 +26,8 @@ from usage.month_sums import Span, Used, used_in, workflows_in
 from usage.statements import FIGURES, Statement, StatementLine, total
 from usage.terms import Terms, copied, terms_of
 
+CLOSED: Final = "closed"
+"""Why a month can't be closed that is."""
 _ESTIMATED: Final = 20  # a share of one in so many is odd
 _UNUSUAL: Final = 2  # so many times the month before, or a part as small, is odd
 
@@ -120,6 +122,7 @@ def close(draft: Draft, by: User | None, now: datetime) -> Statement:
             zone=draft.span.zone,
             agency_name=house.name,
             agency_address=house.address,
+            agency_logo=house.logo,
             tax_label=house.tax_label,
             tax_points=house.tax_points,
             net=net,
@@ -169,7 +172,7 @@ def _following(month: date) -> date:
 
 def _refusal(draft: Draft, last: Statement | None, now: datetime) -> str:
     if last is not None and draft.month <= last.month:
-        return "closed"
+        return CLOSED
     if last is not None and draft.month != _following(last.month):
         return f"{_following(last.month):%B %Y} has to be closed first."
     if draft.span.end > now:

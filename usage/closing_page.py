@@ -1,7 +1,6 @@
 """The page that closes a month: what each client's statement would say and what is odd, and then all at one act."""
 
-from datetime import date
-from typing import Any, Final
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -15,10 +14,9 @@ from django.views.decorators.http import require_http_methods
 
 from clients import access
 from clients.models import Client
-from usage.closing import Draft, close, drafts, month_to_close
+from usage.closing import CLOSED, Draft, close, drafts, month_to_close
+from usage.statements import month_of
 from usage.terms import digits_of
-
-_EARLIEST: Final = 2020
 
 
 @never_cache
@@ -30,7 +28,8 @@ def closing_view(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     now = timezone.now()
     try:
-        month = _month(request.GET.get("month", ""), month_to_close(now))
+        asked = request.GET.get("month", "")
+        month = month_of(asked) if asked else month_to_close(now)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
         return HttpResponseRedirect(reverse("admin:closing"))
@@ -46,8 +45,8 @@ def closing_view(request: HttpRequest) -> HttpResponse:
         "title": "Close a month",
         "month": month,
         "open": [_shown(draft) for draft in open_ones],
-        "closed": sum(draft.refused == "closed" for draft in found),
-        "waiting": [draft for draft in found if draft.refused not in {"", "closed"}],
+        "closed": sum(draft.refused == CLOSED for draft in found),
+        "waiting": [draft for draft in found if draft.refused not in {"", CLOSED}],
         "odd": sum(bool(draft.odd) for draft in open_ones),
     }
     return TemplateResponse(request, "admin/usage/closing.html", context)
@@ -78,16 +77,3 @@ def _shown(draft: Draft) -> dict[str, Any]:
         "net": f"{whole:,}" + (f".{part:0{digits}}" if digits else ""),
         "margin": draft.amount - draft.cost,
     }
-
-
-def _month(text: str, usual: date) -> date:
-    """Return the first day of a month such as 2026-10. Raises ValidationError."""
-    if not text:
-        return usual
-    try:
-        month = date.fromisoformat(f"{text}-01")
-    except ValueError:
-        month = date.min
-    if not _EARLIEST <= month.year <= usual.year + 1:
-        raise ValidationError(f"A month is such as 2026-10, not {text!r:.20}.")
-    return month

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from usage import outcomes
 from usage.days import Days, hour_of
 from usage.histograms import Histogram, add, bucket
 from usage.models import HOUR, TagRollup, UsageRecord
@@ -25,6 +26,7 @@ TOKENS: Final = (
 )
 AMOUNTS: Final = ("calls", "sessions", *TOKENS, "cost", "charge")
 """What sums hold, in this order; money is picodollars."""
+_OUTCOME: Final = DIMENSIONS.index("outcome")
 _IDS: Final = 500  # a query
 _CHUNK: Final = 2_000
 
@@ -48,6 +50,11 @@ class Call(NamedTuple):
     latency: int
     first_byte: int | None
     amounts: Sequence[int]  # in the order of AMOUNTS
+
+    @property
+    def counts(self) -> bool:
+        """Whether it consumed anything: of the others nothing is summed up by tag."""
+        return self.series[_OUTCOME] in outcomes.COUNTED
 
 
 class Sums:
@@ -117,6 +124,8 @@ class Fold:
             days = self._days.get(zone) or self._days.setdefault(zone, Days(zone))
             start = days.start(call.at)
             self.rollups[zone, start, call.series].count(call, times=times)
+            if not call.counts:
+                continue
             for tag, value in ((TagRollup.WORKFLOW, call.workflow), (TagRollup.ENV, call.env)):
                 if value:
                     self.tags[zone, start, call.series[0], tag, value].count(call, times=False)

@@ -17,6 +17,7 @@ from usage.alerts.models import Alert, AlertRules, Delivery, Receiver
 from usage.archive.models import ArchivedUse, ArchiveFile
 from usage.client_links import ClientLink
 from usage.heartbeats import Heartbeat
+from usage.paces import UsualPace
 from usage.reratings.models import RerateStep, RerateSum, Rerating
 from usage.schedules import ExportRun, ExportSchedule
 from usage.statements import Statement, StatementLine
@@ -47,6 +48,7 @@ __all__ = [
     "UsageRecord",
     "UsageRollup",
     "UsageSeries",
+    "UsualPace",
 ]
 
 _AMOUNTS = (
@@ -213,7 +215,7 @@ class UsageRollup(models.Model):
 
 
 class TagRollup(models.Model):
-    """Sums over one day of a time zone, of a client's calls that had one value of one tag; money is picodollars.
+    """Sums over one day of a time zone, of a client's calls that count and had one value of one tag.
 
     What a column cannot hold goes on in another row, of the next `part`.
     """

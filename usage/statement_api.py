@@ -1,6 +1,5 @@
-"""The REST API's statements: what clients were billed, line by line, and the PDF. The back office closes months."""
+"""The REST API's statements: what clients were billed, line by line, and the PDF."""
 
-from datetime import date
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -18,6 +17,7 @@ from clients.rest_views import View
 from pricing.money import format_dollars
 from usage.models import Statement, StatementLine
 from usage.statement_pdf import pdf_answer
+from usage.statements import month_of
 
 
 class StatementSerializer(serializers.ModelSerializer[Statement]):
@@ -74,10 +74,7 @@ class StatementList(View, ListAPIView[Statement]):
                 raise ValidationError({"client": "Give the id of a client."})
             found = found.filter(client=int(client))
         if month := query.get("month"):
-            try:
-                found = found.filter(month=date.fromisoformat(f"{month}-01"))
-            except ValueError:
-                raise ValidationError({"month": f"A month is such as 2026-10, not {month!r:.20}."}) from None
+            found = found.filter(month=month_of(month))
         return found.order_by("-number")
 
 

@@ -1,5 +1,6 @@
 """A statement as PDF, for whoever is billed: nothing of cost, of providers or of margin is in it."""
 
+import io
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +16,7 @@ from fpdf import FPDF
 from fpdf.enums import Align, TableBordersLayout, WrapMode, XPos, YPos
 from fpdf.fonts import FontFace
 
+from clients.logos import Logo
 from pricing.money import format_dollars
 from usage.statements import Statement, StatementLine
 from usage.terms import MICRO
@@ -22,6 +24,7 @@ from usage.terms import MICRO
 _FONTS: Final = Path(unfold.__file__).parent / "static" / "unfold" / "fonts" / "inter"
 _GREY: Final = (100, 100, 100)
 _HEADINGS: Final = FontFace(emphasis="BOLD", color=_GREY, size_pt=8)
+_LOGO_HEIGHT, _LOGO_WIDTH = 16, 60  # mm, at most
 _REPLACEMENT: Final = "\u25a1"  # a white square
 
 
@@ -70,6 +73,8 @@ class _Page(FPDF):
     def head(self) -> None:
         """Say who bills whom for what."""
         statement = self.statement
+        if statement.agency_logo:
+            self._logo(statement.agency_logo)
         self._line(statement.agency_name or "Statement", 14, bold=True)
         for line in statement.agency_address.splitlines():
             self._line(line, 9, grey=True)
@@ -116,6 +121,12 @@ class _Page(FPDF):
         self._line("The same calls, by workflow, before what the fee includes; in USD.", 8, grey=True)
         self.ln(1)
         self._table(("Workflow", "Calls", "Tokens", "USD"), [(*_counted(line), _usd(line)) for line in found])
+
+    def _logo(self, logo: Logo) -> None:
+        """Draw it as high as fits a letterhead."""
+        height = min(_LOGO_HEIGHT, _LOGO_WIDTH * logo.height / logo.width)
+        self.image(io.BytesIO(bytes(logo.png)), h=height, alt_text=self._shown(self.statement.agency_name))
+        self.ln(4)
 
     def _table(self, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         self.set_font("Inter", size=9)

@@ -5,17 +5,21 @@ half up to its smallest unit, and a line shows the difference to the line before
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, Final
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
+from clients.logos import Logo
 from clients.models import Client
 from pricing import audit
 from pricing.money import PICO
 from usage.terms import MICRO, Conditions, digits_of
 
 _TAX_POINTS: Final = 10_000  # hundredths of a percent in the whole
+_EARLIEST, _LATEST = 2020, 2100  # years that somebody may mean
 
 
 class Statement(Conditions):
@@ -31,6 +35,7 @@ class Statement(Conditions):
     zone = models.CharField(max_length=64)
     agency_name = models.CharField(max_length=100, blank=True)
     agency_address = models.TextField(blank=True)
+    agency_logo = models.ForeignKey(Logo, models.PROTECT, null=True, blank=True, related_name="+")
     tax_label = models.CharField(max_length=40, blank=True)
     tax_points = models.PositiveIntegerField(default=0, help_text="Hundredths of a percent.")
     net = models.BigIntegerField(help_text="In the smallest unit of the currency; so below.")
@@ -125,6 +130,17 @@ def total(lines: Iterable[StatementLine], conditions: Conditions, tax_points: in
         line.minor, shown = following - shown, following
     tax = _half_up(shown * tax_points, _TAX_POINTS)
     return shown, tax, shown + tax
+
+
+def month_of(text: str) -> date:
+    """Return the first day of a month such as 2026-10. Raises ValidationError."""
+    try:
+        month = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        month = date.min
+    if not _EARLIEST <= month.year <= _LATEST:
+        raise ValidationError(f"A month is such as 2026-10, not {text!r:.20}.")
+    return month
 
 
 def _half_up(numerator: int, denominator: int) -> int:

@@ -12,7 +12,9 @@ from django.urls import reverse
 
 from pricing.money import format_dollars, format_sum
 from usage import outcomes
-from usage.dashboard import LOOKED_AT, METRICS, Answer, Asked, Executions, Figures, Workflows, next_by, top
+from usage.asked import WORKFLOW, Asked, next_by, top
+from usage.dashboard import LOOKED_AT, Answer, Executions, Workflows
+from usage.figures import METRICS, Figures
 from usage.periods import Period
 
 _MONEY: Final = frozenset({"charge", "cost", "margin"})
@@ -69,10 +71,10 @@ def tables(asked: Asked, answer: Answer) -> list[Table]:
     found = [
         _over_time(asked, answer),
         _groups(asked, answer.groups, asked.by),
-        _groups(asked, answer.others, "client" if asked.by == "model" else "model", pie=True),
-        _outcomes(answer.total),
-        _latency(asked.period, answer),
+        _groups(asked, answer.others, answer.other, pie=True),
     ]
+    if WORKFLOW not in asked.only:
+        found += [_outcomes(answer.total), _latency(asked.period, answer)]
     if answer.workflows is not None:
         found.append(_workflows(asked, answer.workflows))
     return [*found, _executions(answer.executions)]
@@ -143,18 +145,21 @@ def _group_link(asked: Asked, by: str, value: Any) -> str:
 
 def _over_time(asked: Asked, answer: Answer) -> Table:
     shown, rest = top(answer.groups)
-    names = [group.name for group in shown] + (["others"] if rest else [])
+    left = "others" if rest else ""
+    if asked.by == WORKFLOW and WORKFLOW not in asked.only:
+        left = "others, or none"  # calls may have no workflow
+    names = [group.name for group in shown] + [left] * bool(left)
     rows, values = [], [[0.0] * len(answer.steps) for _ in names]
     for number, at in enumerate(answer.steps):
         whole = answer.by_step.get(at, Figures())
         every = [group.by_step.get(at, Figures()) for group in shown]
-        if rest:
+        if left:
             every.append(whole.without(every))
         for of_group, figures in zip(values, every, strict=True):
             of_group[number] = _drawn(asked.metric, figures)
         cells = [_amount(asked.metric, figures) for figures in (*every, whole)]
         rows.append([Cell(step_name(asked.period, at), at.isoformat(), _day_link(asked, at)), *cells])
-    links = [_group_link(asked, asked.by, group.value) for group in shown] + [""] * bool(rest)
+    links = [_group_link(asked, asked.by, group.value) for group in shown] + [""] * bool(left)
     chart = {
         "kind": "stacked",
         "unit": METRICS[asked.metric],
@@ -186,13 +191,15 @@ def _together(every: Sequence[Figures]) -> Figures:
 
 
 def _groups(asked: Asked, groups: Sequence[Any], by: str, *, pie: bool = False) -> Table:
+    by_workflow = WORKFLOW in (by, *asked.only)
     rows = []
     for group in groups:
         it = group.figures
         cells = [Cell(group.name, group.name, _group_link(asked, by, group.value)), count(it.calls), count(it.tokens)]
-        cells += [money(it.cost), money(it.charge), money(it.margin), count(it.refused), count(it.failed)]
-        cells += [Cell(f"{it.cached_percent} %", it.cached_percent)]
-        if not pie:  # what is beside the chosen split is read without its times, which is quicker
+        cells += [money(it.cost), money(it.charge), money(it.margin), Cell(f"{it.cached_percent} %", it.cached_percent)]
+        if not by_workflow:
+            cells += [count(it.refused), count(it.failed)]
+        if not (pie or by_workflow):  # what is beside the chosen split is read without its times, which is quicker
             cells.append(milliseconds(it.latency(95)))
         rows.append(cells)
     shown, rest = top(groups)
@@ -206,8 +213,9 @@ def _groups(asked: Asked, groups: Sequence[Any], by: str, *, pie: bool = False) 
         "sets": [{"name": METRICS[asked.metric], "values": [_drawn(asked.metric, it) for _, it, _ in every]}],
         "links": [link for _, _, link in every],
     }
-    head = [by, "calls", "tokens", "cost, USD", "charged, USD", "margin, USD", "refused", "failed", "cached input"]
-    return Table(f"by_{by}", f"By {by}", head if pie else [*head, "p95, ms"], rows, chart)
+    head = [by, "calls", "tokens", "cost, USD", "charged, USD", "margin, USD", "cached input"]
+    head += [] if by_workflow else ["refused", "failed"] + ["p95, ms"] * (not pie)
+    return Table(f"by_{by}", f"By {by}", head, rows, chart)
 
 
 def _outcomes(total: Figures) -> Table:

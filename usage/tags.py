@@ -24,7 +24,7 @@ _CHUNK: Final = 2_000
 def read_tag(
     asked: Slice, tag: str, amounts: Sequence[str] = AMOUNTS, values: Collection[str] | None = None
 ) -> list[Row]:
-    """Return the sums of calls by a tag, 'workflow' or 'env': the last of each group is its value.
+    """Return the sums of calls that count by a tag, 'workflow' or 'env': the last of each group is its value.
 
     Untagged calls are left out, and so are all of AMOUNTS but those asked for: they are 0. `values` are those wanted,
     None all. The slice may name no dimension but client. Raises ValidationError.
@@ -92,6 +92,8 @@ class _TagReading:
 
     def _count(self, calls: Iterable[Call]) -> None:
         for call in calls:
+            if not call.counts:
+                continue
             value = call.workflow if self.tag == TagRollup.WORKFLOW else call.env
             group = tuple(call.series[DIMENSIONS.index(name)] for name in self.asked.group_by)
             at = self.borders.step(call.at) if self.asked.step else None

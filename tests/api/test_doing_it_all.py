@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from clients.access import Role, set_role
 from clients.access_tokens import SCOPES, make
-from clients.models import Client
+from clients.models import Client, Plan
 from clients.onboarding import create_client
 from keys.models import APIKey
 from keys.tokens import digest
@@ -166,3 +166,61 @@ def test_usage_is_read_by_page_summed_up_and_exported(api: Automation, acme: Cli
     [line] = csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode()))  # type: ignore[attr-defined]
     assert (line["client"], line["charge_usd"]) == ("Acme", "10.00")
     assert api("get", "health/")["rollups_due_since"] is not None
+
+
+def test_a_client_pays_its_own_prices_and_the_markup_again_without_them(api: Automation, acme: Client) -> None:
+    provider = Provider.objects.create(name="OpenAI", base_url="https://api.openai.com/v1")
+    one, two = (Model.objects.create(name=name, provider=provider) for name in ("gpt-4o", "gpt-4o-mini"))
+    path = f"clients/{acme.pk}/prices/"
+    told = api("put", path, {"prices": [
+        {"model": one.pk, "input": "2.50", "output": "10"}, {"model": two.pk, "input": "0.3", "output": "1.2"},
+    ]})  # fmt: skip
+    assert [(row["name"], row["usd_per_million"]["input"]) for row in told] == [
+        ("gpt-4o", "2.5"),
+        ("gpt-4o-mini", "0.3"),
+    ]
+    told = api("put", path, {"prices": [{"model": two.pk, "input": "0.4", "output": "1.2", "cached_input": "0.1"}]})
+    assert [(row["model"], row["usd_per_million"]["cached_input"]) for row in told] == [(two.pk, "0.1")]
+    assert acme.own_prices.get().input == 400_000
+    foreign = Provider.objects.create(name="Ben's", base_url="https://b.example", owner=User.objects.create_user("ben"))
+    others = Model.objects.create(name="gpt-4o", provider=foreign)
+    price = {"model": one.pk, "input": "1", "output": "1"}
+    no_output = {"model": one.pk, "input": "1"}
+    wrong_ones = [[price, price], [no_output], *([price | bad] for bad in ({"model": others.pk}, {"input": "-1"}))]
+    for wrong in (*wrong_ones, [price | {"model": 10**9}]):
+        assert api("put", path, {"prices": wrong}, status=400)["errors"]
+    assert [row["model"] for row in api("get", path)] == [two.pk]
+    assert api("put", path, {"prices": []}) == []
+
+
+def test_a_model_is_renamed_and_switched_off(api: Automation) -> None:
+    provider = Provider.objects.create(name="Own", base_url="https://api.openai.com/v1", owner=api.person)
+    model = Model.objects.create(name="gpt-4o", provider=provider)
+    Model.objects.create(name="taken", provider=provider)
+    shared = Provider.objects.create(name="Shared", base_url="https://api.openai.com/v1")
+    path = f"models/{model.pk}/"
+    told = api("patch", path, {"name": "chat", "upstream_name": "gpt-4o", "enabled": False})
+    assert (told["name"], told["upstream_name"], told["enabled"]) == ("chat", "gpt-4o", False)
+    assert api("get", path) == told
+    assert api("patch", path, {"name": "taken"}, status=400)["errors"]["name"]
+    assert api("patch", path, {"provider": shared.pk}, status=400)["errors"]["provider"]
+    theirs = Model.objects.create(name="gpt-4o", provider=shared)
+    api("patch", f"models/{theirs.pk}/", {"enabled": False}, status=403)
+
+
+def test_owners_keep_plans_and_clients_that_follow_get_the_new_terms_where_they_say_so(api: Automation) -> None:
+    set_role(api.person, Role.OWNER)
+    plan = api("post", "plans/", {"name": "Basic", "markup_percent": "20", "limits": ["requests=10/day"]}, status=201)
+    assert (plan["markup_percent"], plan["limits"]) == ("20", ["10 requests a day"])
+    follows, deviates = (create_client(name, plan=Plan.objects.get()) for name in ("Follows", "Deviates"))
+    api("put", f"clients/{deviates.pk}/limits/", {"limits": ["requests=99/day"]})
+    path = f"plans/{plan['id']}/"
+    api("patch", path, {"limits": ["requests=20/day", "tokens=5/month"]})
+    assert follows.limits.get().amount == 10
+    changed = api("patch", path, {"markup_percent": "30", "adopt": True})
+    assert (changed["name"], changed["markup_percent"]) == ("Basic", "30")
+    assert {limit.amount for limit in follows.limits.all()} == {20, 5}
+    assert deviates.limits.get().amount == 99
+    for wrong in ({"limits": ["beauty=1/day"]}, {"name": ""}, {"markup_percent": "much"}, {"clients": []}):
+        api("patch", path, wrong, status=400)
+    assert api("post", "plans/", {"name": "Basic"}, status=400)["errors"]["name"]

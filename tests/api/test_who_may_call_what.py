@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from clients.access import Role, set_role
 from clients.access_tokens import SCOPES, make, revoke
+from clients.models import Plan
 from clients.onboarding import create_client
 from gateway_project.urls import api
 from keys.lifecycle import issue
@@ -29,18 +30,24 @@ SCOPE_OF = {
     ("api_client", "patch"): "clients:write",
     ("api_client_limits", "get"): "clients:read",
     ("api_client_limits", "put"): "clients:write",
+    ("api_client_prices", "get"): "clients:read",
+    ("api_client_prices", "put"): "clients:write",
     ("api_client_plan", "post"): "clients:write",
     ("api_client_suspend", "post"): "clients:write",
     ("api_client_activate", "post"): "clients:write",
     ("api_client_archive", "post"): "clients:write",
     ("api_onboard", "post"): "clients:write",
     ("api_plans", "get"): "clients:read",
+    ("api_plans", "post"): "clients:write",
+    ("api_plan", "patch"): "clients:write",
     ("api_keys", "get"): "keys:read",
     ("api_keys", "post"): "keys:write",
     ("api_key", "get"): "keys:read",
     ("api_key_regenerate", "post"): "keys:write",
     ("api_key_revoke", "post"): "keys:write",
     ("api_models", "get"): "prices:read",
+    ("api_model", "get"): "prices:read",
+    ("api_model", "patch"): "prices:write",
     ("api_model_prices", "get"): "prices:read",
     ("api_model_prices", "post"): "prices:write",
     ("api_providers", "get"): "prices:read",
@@ -52,17 +59,23 @@ SCOPE_OF = {
     ("api_statements", "get"): "usage:read",
     ("api_statement", "get"): "usage:read",
     ("api_statement_pdf", "get"): "usage:read",
+    ("api_closing", "get"): "usage:read",
+    ("api_closing", "post"): "statements:write",
 }
+BY = {("api_closing", "get"): "fina", ("api_closing", "post"): "fina"}
+BY |= {("api_plans", "post"): "olga", ("api_plan", "patch"): "olga"}
+"""What an operator does not do, and who does."""
 WRITES = [act for act in SCOPE_OF if act[1] != "get"]
 
 
 class Agency:
-    """Two operators, each with a client, a key, a call, and a model at a provider of their own; and a viewer."""
+    """Two operators, each with a client, a key, a call, and a model at a provider of theirs; three of other roles."""
 
     def __init__(self) -> None:
         self.people = {}
         self.rows: dict[str, dict[str, Any]] = {}
-        for name, role in (("ana", Role.OPERATOR), ("ben", Role.OPERATOR), ("vera", Role.VIEWER)):
+        roles = {"ana": Role.OPERATOR, "ben": Role.OPERATOR, "vera": Role.VIEWER, "fina": Role.FINANCE}
+        for name, role in {**roles, "olga": Role.OWNER}.items():
             self.people[name] = User.objects.create_user(name)
             set_role(self.people[name], role)
         for name in ("ana", "ben"):
@@ -76,7 +89,8 @@ class Agency:
             record.save(force_insert=True)
             statement = close(drafts([client], LONG_AGO, timezone.now())[0], None, timezone.now())
             self.rows[name] = {"client": client.pk, "key": key.pk, "model": model.pk, "usage": record.pk}
-            self.rows[name]["statement"] = statement.number
+            plan = Plan.objects.get_or_create(name="Basic")[0]
+            self.rows[name] |= {"statement": statement.number, "closing": "2025-02", "plan": plan.pk}
 
     def url(self, name: str, whose: str) -> str:
         kind = name.removeprefix("api_").split("_")[0]
@@ -111,16 +125,17 @@ def test_nothing_is_done_without_a_token_or_without_its_scope(name: str, method:
     agency = Agency()
     url = agency.url(name, "ana")
     scope = SCOPE_OF[name, method]
+    person = BY.get((name, method), "ana")
     browser = Browser()
-    browser.force_login(agency.people["ana"])
+    browser.force_login(agency.people[person])
     assert getattr(browser, method)(url).status_code == 401  # a session of the back office is none here
     assert send(method, url, {"authorization": "Bearer llm_api_" + "x" * 43}).status_code == 401
-    others = agency.bearer("ana", *(one for one in SCOPES if one != scope))
+    others = agency.bearer(person, *(one for one in SCOPES if one != scope))
     refused = send(method, url, others)
     assert refused.status_code == 403
     assert refused.headers["content-type"].startswith("application/problem+json")
     assert scope in refused.json()["detail"]
-    allowed = send(method, url, agency.bearer("ana", *SCOPES))
+    allowed = send(method, url, agency.bearer(person, *SCOPES))
     assert allowed.status_code in {200, 201, 400}
 
 

@@ -34,5 +34,17 @@ def test_the_brake_holds_within_a_second_of_being_set_and_lets_go_when_it_is_tak
         until(partial(_answers, caller, looping, expected), seconds=2)
 
 
+def test_what_was_learned_of_a_workflow_brakes_it_and_nothing_else(house: House) -> None:
+    caller = house.account(brake_times=2)
+    known, new = ({"x-gateway-tags": f"workflow={name}"} for name in ("known", "new"))
+    house.installation.python(
+        "from django.utils import timezone; from usage.models import UsualPace; "
+        f"UsualPace.objects.create(client_id={caller.id}, workflows={{'known': 16}}, learned_at=timezone.now())"
+    )
+    until(partial(_answers, caller, known, 429), seconds=10)
+    assert "more than 32 times a minute" in caller.call(headers=known).json()["error"]["message"]
+    assert {caller.call(headers=new).status for _ in range(40)} == {200}
+
+
 def _answers(caller: Account, headers: dict[str, str], status: int) -> bool:
     return caller.call(headers=headers).status == status

@@ -152,7 +152,11 @@ def test_on_the_way_back_the_tables_stay_watched(database: BaseDatabaseWrapper) 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "label", ["pricing.Provider", "pricing.Model", "pricing.Price", "clients.Client", "clients.Limit", "keys.APIKey"]
+    "label",
+    [
+        *("pricing.Provider", "pricing.Model", "pricing.Price", "clients.Client", "clients.Limit", "clients.OwnPrice"),
+        *("keys.APIKey", "keys.AllowedModel", "keys.KeyLimit", "usage.UsualPace"),
+    ],
 )
 def test_every_table_of_the_configuration_is_watched(label: str) -> None:
     """After all migrations: on SQLite one that alters a table drops its triggers, and must watch it again."""

@@ -84,3 +84,14 @@ def test_what_it_remembers_is_bounded() -> None:
     for number in range(MOST + 1_000):
         assert passes(brake, rule, NOW + number, f"flow {number}")
     assert len(brake._paces) == MOST
+
+
+def test_a_workflow_beyond_its_own_rate_is_braked_and_one_without_goes_by_the_common_one() -> None:
+    brake, rule = Brake(), BrakeRule(None, stops=False, workflows={"bot": 3}, user=2)
+    assert [passes(brake, rule, NOW + n, "bot") for n in range(5)] == [True] * 3 + [False] * 2
+    assert all(passes(brake, rule, NOW + n, "new") for n in range(100))
+    assert [passes(brake, rule, NOW + n, None, "ana") for n in range(3)] == [True, True, False]
+    both = BrakeRule(2, stops=False, workflows={"bot": 3, "slow": 1})
+    rates = [both.rate("workflow", "bot"), both.rate("workflow", "slow"), both.rate("workflow", "new")]
+    assert rates == [2, 1, 2]
+    assert both.rate("session", "ana") == 2

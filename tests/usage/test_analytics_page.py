@@ -238,3 +238,98 @@ def test_the_range_is_told_in_the_zone_whose_days_it_has(admin_client: Browser) 
         assert "20 Nov 2026, 00:00 to now (UTC)" in text(admin_client.get(URL))
         chosen = text(admin_client.get(f"{URL}?from=2026-11-20&to=2026-11-21&zone=Europe/Berlin"))
     assert "20 Nov 2026, 00:00 to 22 Nov 2026, 00:00 (Europe/Berlin)" in chosen
+
+
+tagged = st.lists(
+    st.tuples(
+        st.integers(0, 6 * 24 * 3600),  # seconds ago
+        st.integers(0, 1),
+        st.sampled_from(["", "bot", "mail & more"]),
+        st.sampled_from(["ok", "broken", "refused"]),
+        st.integers(0, 10**16),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=tagged, zone=st.sampled_from(ZONES[:3]), days=st.sampled_from(["24h", "7d"]), rolled=st.booleans())
+def test_by_workflow_over_time_it_says_what_the_records_do(
+    admin_client: Browser, made: list[Any], zone: str, days: str, rolled: bool
+) -> None:
+    for model in (*ROLLED, UsageRecord, Client):
+        model._base_manager.all().delete()
+    clients = [create_client("Acme"), create_client("Berlin", time_zone="Europe/Berlin")]
+    record(
+        *(
+            call(
+                clients[number],
+                admitted_at=NOW - timedelta(seconds=ago),
+                settled_at=NOW,
+                outcome=outcome,
+                workflow=workflow,
+                charge=charge if outcome != "refused" else 0,
+                input_tokens=3 if outcome != "refused" else 0,
+            )
+            for ago, number, workflow, outcome, charge in made
+        )
+    )
+    if rolled:
+        roll_due()
+    with time_machine.travel(NOW, tick=False):
+        period = periods.parse({"range": days}, zone, NOW)
+        asked = f"range={days}&zone={zone}&by=workflow"
+        rows = table(admin_client, "over_time", asked)
+        bots = table(admin_client, "over_time", f"range={days}&zone={zone}&by=client&workflow=bot&metric=calls")
+        acmes = table(admin_client, "by_client", f"{asked}&workflow=bot&client={clients[0].pk}")
+    there = list(UsageRecord.objects.filter(admitted_at__gte=period.start, admitted_at__lt=period.end))
+
+    def charged(*workflows: str) -> int:
+        return sum(one.charge for one in there if one.workflow in workflows)
+
+    def told(column: str) -> int:
+        return from_dollars(Decimal(sum(Decimal(row.get(column, "0")) for row in rows)))
+
+    assert told("bot") == charged("bot")
+    assert told("mail & more") == charged("mail & more")
+    if rows:
+        assert told("others, or none") == charged("")
+        assert told("all") == charged("", "bot", "mail & more")
+    counted = [one for one in there if one.workflow == "bot" and one.outcome != "refused"]
+    assert sum(int(row["all"]) for row in bots) == len(counted)
+    assert sum(int(row["calls"]) for row in acmes) == sum(one.client_id == clients[0].pk for one in counted)
+
+
+def test_a_workflow_is_chosen_by_a_click_and_leads_to_its_calls(admin_client: Browser) -> None:
+    acme, other = create_client("Acme"), create_client("Beta")
+    record(
+        call(acme, workflow="nightly", execution="7", charge=10**12, admitted_at=NOW, settled_at=NOW),
+        call(other, workflow="nightly", charge=10**12, admitted_at=NOW, settled_at=NOW),
+        call(other, workflow="bot", execution="9", charge=10**12, admitted_at=NOW, settled_at=NOW),
+    )
+    with time_machine.travel(NOW, tick=False):
+        page = admin_client.get(f"{URL}?by=workflow")
+        links = {cells[0].plain: cells[0].link for cells in page.context["tables"][1].rows}
+        chosen = admin_client.get(URL + links["nightly"])
+        assert "workflow: nightly" in text(chosen)
+        shown = {one.id: [row[0].plain for row in one.rows] for one in chosen.context["tables"]}
+        assert shown["by_client"] == ["Acme", "Beta"]
+        assert shown["executions"] == ["7"]
+        assert "latency" not in shown
+        listed = admin_client.get(chosen.context["calls_link"])
+        assert {one.workflow for one in listed.context["cl"].queryset} == {"nightly"}
+        for query in ("by=workflow&model=1", "by=model&workflow=bot"):
+            assert admin_client.get(f"{URL}?{query}").status_code in {400, 404}
+
+
+def test_workflows_of_others_are_not_seen(admin_client: Browser) -> None:
+    ana = User.objects.create_user("ana")
+    set_role(ana, Role.OPERATOR)
+    own, foreign = create_client("Own", owner=ana), create_client("Foreign")
+    record(*(call(client, workflow=f"of {client}", admitted_at=NOW, settled_at=NOW) for client in (own, foreign)))
+    browser = Browser()
+    browser.force_login(ana)
+    with time_machine.travel(NOW, tick=False):
+        assert [row["workflow"] for row in table(browser, "by_workflow", "by=workflow&metric=calls")] == ["of Own"]
+        empty = browser.get(f"{URL}?workflow=of+Foreign&by=workflow")
+        assert "No calls in this range" in text(empty)

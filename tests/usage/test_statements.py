@@ -90,6 +90,18 @@ def test_a_statement_has_its_usage_by_model_and_workflow_fee_and_total_with_tax_
     assert (statement.number, statement.agency_name, statement.client_company) == (1, "Flowworks", "Acme GmbH")
 
 
+def test_by_workflow_a_statement_tells_the_calls_that_it_bills_and_no_others(acme, calls):
+    insert([
+        calls.end(c=acme.pk, at=at(1), end=at(1), charge=PICO, w="bot"),
+        calls.end(c=acme.pk, at=at(1), end=at(1), charge=PICO),
+        *(calls.end(c=acme.pk, at=at(1), end=at(1), cost=0, charge=0, o="refused", w="bot") for _ in range(3)),
+    ])  # fmt: skip
+    for roll in (lambda: None, roll_due):
+        roll()
+        told = [(line.title, line.calls) for line in draft_of(acme, MONTHS[0]).lines]
+        assert told == [("Model 1", 2), ("bot", 1), ("Without a workflow", 1)]
+
+
 def test_a_month_costs_no_less_than_its_minimum_even_without_usage(acme):
     Terms.objects.create(client=acme, since=MONTHS[0], minimum=25 * PICO)
     draft = draft_of(acme, MONTHS[0])

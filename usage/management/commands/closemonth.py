@@ -1,6 +1,5 @@
 """`manage.py closemonth`: what a month comes to, and its statements."""
 
-from datetime import date
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,6 +11,7 @@ from clients.onboarding import find_client
 from clients.sentences import sentence
 from pricing.money import format_dollars
 from usage.closing import close, drafts
+from usage.statements import month_of
 
 
 class Command(BaseCommand):
@@ -28,13 +28,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print, and close. Raises CommandError."""
         try:
-            month = date.fromisoformat(f"{options['month']}-01")
+            month = month_of(options["month"])
             clients = [find_client(options["client"])] if options["client"] else Client.objects.order_by("name", "pk")
             found = drafts(clients, month, timezone.now())
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
-        except ValueError:
-            raise CommandError(f"A month is such as 2026-10, not {options['month']!r:.20}.") from None
         made = 0
         for draft in found:
             if draft.refused:
