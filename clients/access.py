@@ -105,6 +105,7 @@ RULES: Final[dict[str, Rule]] = {
     "usage.terms": Rule(ALL, BOOKKEEPERS, "client__owner"),
     "usage.statement": Rule(ALL, frozenset(), "client__owner"),
     "usage.reconciliation": Rule(BOOKKEEPERS, frozenset()),  # a page, of which nothing is kept
+    "usage.agencyday": Rule(frozenset(), frozenset()),
     "usage.usualpace": Rule(frozenset(), frozenset()),
     "usage.usagerecord": Rule(ALL, frozenset(), "client__owner"),
     "usage.usageseries": Rule(ALL, frozenset(), "client__owner"),

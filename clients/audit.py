@@ -135,7 +135,8 @@ class AuditEntry(AbstractLogEntry):  # type: ignore[misc]  # auditlog ships no t
     @property
     def what(self) -> str:
         """What was done to what: `changed client Acme`, `signed in as ana`."""
-        return f"{self.act} {self.object_repr}" if self.event else f"{self.act} {self.kind} {self.object_repr}"
+        named = self.object_repr.lower().startswith(self.kind.lower())  # as `statement 7` is
+        return f"{self.act} {self.object_repr}" if self.event or named else f"{self.act} {self.kind} {self.object_repr}"
 
     @property
     def act(self) -> str:

@@ -1,7 +1,9 @@
 """The back office's sidebar and account menu, in users' words."""
 
+from functools import cache
 from typing import Any, Final, NamedTuple
 
+from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest
 from django.templatetags.static import static
@@ -46,6 +48,15 @@ SIDEBAR: Final = [
 """Groups of entries."""
 
 
+_ACCOUNT: Final = (
+    ("admin:time_zone", "Time zone"),
+    ("mfa_index", "Second factor"),
+    ("usersessions_list", "Sessions"),
+    ("admin:tokens", "API tokens"),
+    ("account_change_password", "Change password"),
+)
+
+
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar for whoever asks, as unfold wants it."""
     groups: list[dict[str, Any]] = []
@@ -66,14 +77,7 @@ def title_of(page: str) -> str | None:
 
 def account(request: HttpRequest) -> list[dict[str, str]]:
     """Return the links of the menu behind the user's name."""
-    pages = [
-        ("Time zone", "admin:time_zone"),
-        ("Second factor", "mfa_index"),
-        ("Sessions", "usersessions_list"),
-        ("API tokens", "admin:tokens"),
-        ("Change password", "account_change_password"),
-    ]
-    return [{"title": title, "link": link} for title, page in pages if (link := _link(page))]
+    return [{"title": title, "link": link} for page, title in _ACCOUNT if (link := _link(page))]
 
 
 def favicon(request: HttpRequest) -> str:
@@ -98,7 +102,22 @@ def search_script(request: HttpRequest) -> str:
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Give pages outside the admin, the sign-in's and hand-over links, what its frame needs. A context processor."""
-    return admin.site.each_context(request) if request.path.startswith(("/accounts/", "/keys/", "/usage/")) else {}
+    if not request.path.startswith(("/accounts/", "/keys/", "/usage/")):
+        return {}
+    page = request.resolver_match.view_name if request.resolver_match else ""
+    return admin.site.each_context(request) | {"title": dict(_ACCOUNT).get(page, "Your account")}
+
+
+@cache
+def sidebar_words() -> dict[str, str]:
+    """Return what the sidebar calls kinds of things, by what their models do."""
+    kinds = {f"admin:{model._meta.label_lower.replace('.', '_')}_changelist": model for model in apps.get_models()}
+    return {
+        str(kinds[entry.page]._meta.verbose_name_plural): entry.title
+        for entries in SIDEBAR
+        for entry in entries
+        if entry.page in kinds
+    }
 
 
 def _link(page: str) -> str | None:

@@ -7,18 +7,19 @@ the permission see. Fields that lead to rows which the reader's role does not re
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.admin import RelatedFieldListFilter
 from django.contrib.admin.options import BaseModelAdmin, InlineModelAdmin
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
-from django.db.models import PROTECT, Field, ForeignObjectRel, Model, QuerySet
+from django.db.models import PROTECT, Field, ForeignObjectRel, Model, QuerySet, TextField
 from django.forms import ModelChoiceField
 from django.forms.utils import pretty_name
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from clients import access
 from clients.audit import AuditEntry, entries_about
@@ -131,6 +132,9 @@ class ScopedInline(_Scoped):
 
 class ScopedAdmin(_Scoped):
     """Lists and pages that hold what their reader may see; what he may not is not there: 404."""
+
+    empty_value_display = "–"
+    formfield_overrides: ClassVar = {TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 3})}}
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Ask who sees what."""

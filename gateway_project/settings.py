@@ -373,6 +373,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=10),
         "options": {"expires": 600},
     },
+    "join up rollups of days that are over": {
+        "task": "gateway_project.tasks.join_days",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
     "learn what is usual for runaway brakes": {
         "task": "gateway_project.tasks.learn_paces",
         "schedule": timedelta(minutes=1),

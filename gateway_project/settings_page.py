@@ -1,5 +1,6 @@
 """The settings page: how this installation does and is set up, for all who work here; what owners change of it."""
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminTextareaWidget,
@@ -38,6 +40,15 @@ from usage.archive.reading import archive
 class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
     """What owners change. What the environment demands already is not asked."""
 
+    tax_percent = forms.DecimalField(
+        label="Tax rate (%)",
+        required=False,
+        min_value=0,
+        max_value=100,
+        max_digits=5,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget,
+    )
     new_logo = forms.FileField(
         label="Logo",
         required=False,
@@ -49,19 +60,19 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
 
     class Meta:
         model = Agency
-        fields = ("name", "address", "tax_label", "tax_points", "record_months", "second_factor_required")
+        fields = ("name", "address", "tax_label", "record_months", "second_factor_required")
         widgets = {
             "name": UnfoldAdminTextInputWidget,
             "address": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
             "tax_label": UnfoldAdminTextInputWidget,
-            "tax_points": UnfoldAdminIntegerFieldWidget,
             "record_months": UnfoldAdminIntegerFieldWidget,
             "second_factor_required": UnfoldBooleanWidget,
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["tax_points"].required = False
+        self.fields["tax_percent"].initial = Decimal(self.instance.tax_points) / 100
+        self.order_fields(["name", "address", "new_logo", "without_logo", "tax_label", "tax_percent"])
         if self.instance.logo is None:
             del self.fields["without_logo"]
         if settings.REQUIRE_SECOND_FACTOR:
@@ -76,11 +87,8 @@ class AgencyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         """Return what is to be changed, by field of the agency."""
         values = dict(self.cleaned_data)
         new, without = values.pop("new_logo"), values.pop("without_logo", False)
+        values["tax_points"] = int((values.pop("tax_percent") or 0) * 100)
         return values | ({"logo": new} if new or without else {})
-
-    def clean_tax_points(self) -> int:
-        """Return no tax where none is given."""
-        return int(self.cleaned_data["tax_points"] or 0)
 
 
 @never_cache

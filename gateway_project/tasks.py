@@ -8,7 +8,7 @@ from clients import idempotency
 from clients.agency import agency
 from gateway_project.celery import app
 from keys import handover, notices
-from usage import heartbeats, pace_learning
+from usage import agency_days, heartbeats, pace_learning
 from usage.alerts import outbox, watch
 from usage.archive.models import ArchiveFile
 from usage.reratings import work
@@ -73,6 +73,12 @@ def watch_usage() -> None:
 def look_ahead() -> None:
     """Find what is to be told of forecasts, of silent clients and of unusual spend."""
     watch.look_ahead(timezone.now())
+
+
+@app.task  # type: ignore[untyped-decorator]
+def join_days() -> None:
+    """Join up the rollups of days that are over."""
+    agency_days.join_up(timezone.now())
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -116,7 +116,13 @@ class LongCallsForm(RatesForm):
 
 
 LongCallsFormSet = forms.formset_factory(
-    LongCallsForm, extra=1, max_num=_MOST_STEPS, validate_max=True, absolute_max=_MOST_STEPS, can_delete=True
+    LongCallsForm,
+    extra=1,
+    max_num=_MOST_STEPS,
+    validate_max=True,
+    absolute_max=_MOST_STEPS,
+    can_delete=True,
+    can_delete_extra=False,
 )
 
 

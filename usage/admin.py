@@ -39,6 +39,7 @@ from usage.record_filters import (
     StatusFilter,
     WorkflowFilter,
 )
+from usage.record_list import RecordList
 from usage.reratings import admin as rerating_pages  # noqa: F401
 
 
@@ -67,17 +68,18 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     ordering = ("-admitted_at",)
     show_full_result_count = False  # counting millions of rows is no help to a reader
     list_per_page = 50
+    list_before_template = "admin/usage/looked_at.html"
     list_after_template = "admin/usage/archived.html"
     needs_permission: ClassVar = {"key_hint": "keys.view_apikey"}
     fieldsets = (
         (None, {"fields": ("request_id", "admitted_at", "settled_at", "outcome", "status", "error_code")}),
-        ("Whose", {"fields": ("client", "key", "workflow", "execution", "env", "session", "session_opened")}),
+        ("Whose", {"fields": ("client", "key", "workflow", "execution", "env", "session", "opened_session")}),
         (
             "What",
             {
                 "fields": (
                     "endpoint",
-                    "stream",
+                    "streamed",
                     "model_asked",
                     "model",
                     "model_served",
@@ -116,6 +118,10 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
             request, {"archived_until": archived_until(), **(extra_context or {})}
         )
         return answer
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
+        """Look through the newest."""
+        return RecordList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds records by hand."""
@@ -159,7 +165,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         """The client's name, or its number where it is gone."""
         return vars(record)["_client_name"] or f"#{record.client_id}"
 
-    @admin.display(description="key", empty_value="-")
+    @admin.display(description="key")
     def key_hint(self, record: UsageRecord) -> str | None:
         """The hint of the key that was used."""
         hint: str | None = vars(record)["_key_hint"]
@@ -171,27 +177,37 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         ended = record.get_outcome_display()
         return f"{ended} ({record.status})" if record.status not in (0, 200) else ended
 
-    @admin.display(description="cost", ordering="cost")
+    @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, record: UsageRecord) -> str:
         """What the provider takes."""
-        return _usd(record.cost)
+        return format_dollars(record.cost)
 
-    @admin.display(description="charge", ordering="charge")
+    @admin.display(description="charged, USD", ordering="charge")
     def charge_usd(self, record: UsageRecord) -> str:
         """What the client pays."""
-        return _usd(record.charge)
+        return format_dollars(record.charge)
+
+    @admin.display(description="opened a session", empty_value="no")
+    def opened_session(self, record: UsageRecord) -> str | None:
+        """A session of 24 hours of a WhatsApp user."""
+        return "yes, of 24 hours" if record.session_opened else None
+
+    @admin.display(description="stream", empty_value="no")
+    def streamed(self, record: UsageRecord) -> str | None:
+        """Whether the answer came in pieces."""
+        return "yes" if record.stream else None
 
     @admin.display(description="latency", ordering="latency_us")
     def latency(self, record: UsageRecord) -> str:
         """From admission to settlement."""
         return _milliseconds(record.latency_us)
 
-    @admin.display(description="time to first byte", empty_value="-")
+    @admin.display(description="time to first byte")
     def first_byte(self, record: UsageRecord) -> str | None:
         """From admission to the provider's first byte."""
         return None if record.first_byte_us is None else _milliseconds(record.first_byte_us)
 
-    @admin.display(description="input tokens", ordering="input_tokens")
+    @admin.display(description="tokens in", ordering="input_tokens")
     def input_count(self, record: UsageRecord) -> SafeString:
         """All input tokens."""
         return _count(record.input_tokens)
@@ -211,7 +227,7 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
         """Input tokens of audio."""
         return _count(record.audio_input_tokens)
 
-    @admin.display(description="output tokens", ordering="output_tokens")
+    @admin.display(description="out", ordering="output_tokens")
     def output_count(self, record: UsageRecord) -> SafeString:
         """All output tokens."""
         return _count(record.output_tokens)
@@ -229,10 +245,6 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     def get_readonly_fields(self, request: HttpRequest, obj: UsageRecord | None = None) -> Any:
         """All of them."""
         return [name for _, options in self.fieldsets for name in options["fields"]]
-
-
-def _usd(picodollars: int) -> str:
-    return f"{format_dollars(picodollars)} USD"
 
 
 def _milliseconds(us: int) -> str:

@@ -25,13 +25,14 @@ from usage.days import HOUR as ONE_HOUR
 from usage.days import Days, hour_of
 from usage.due import due_in, listed
 from usage.folding import DIMENSIONS, Call, Series, calls_of, calls_with
-from usage.models import ALL, HOUR, RolledZone, UsageRecord, UsageRollup, UsageSeries
+from usage.models import ALL, HOUR, AgencyDay, RolledZone, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import Pack
 from usage.snapshot import one_moment
 
 LONGEST: Final = timedelta(days=5 * 366)
 LONGEST_BY_HOUR: Final = timedelta(days=32)
 _CHUNK: Final = 2_000
+_MUCH: Final = 0.25  # of the clients of a zone
 _NAMED: Final = {"client": Client, "key": APIKey, "provider": Provider, "model": Model}
 
 
@@ -84,14 +85,21 @@ def narrowed(rows: QuerySet[Any], asked: Slice) -> QuerySet[Any]:
     return rows if asked.reader is None else access.visible(asked.reader, rows)
 
 
-def load(asked: Slice, *, times: bool = False) -> Columns:
+def load(asked: Slice, *, times: bool = False, among: Mapping[int, Series] | None = None) -> Columns:
     """Return the usage that is asked for, to be summed up by anything; with histograms where `times` is asked for.
 
-    In one state of the database. What it is grouped by in `asked` does not matter.
+    In one state of the database; `among` are its series in that state, for whoever loads several slices within it.
+    What it is grouped by in `asked` does not matter.
     """
     reading = _Reading(asked, times)
     with one_moment():
-        return reading.load()
+        return reading.load(series_of(asked) if among is None else among)
+
+
+def series_of(asked: Slice) -> dict[int, Series]:
+    """Return the series that a slice is about, by their ids."""
+    rows = narrowed(UsageSeries.objects.all(), asked).values_list("pk", *map(column, DIMENSIONS))
+    return {pk: tuple(one) for pk, *one in rows.iterator(_CHUNK)}
 
 
 def read(asked: Slice, *, times: bool = False) -> list[Row]:
@@ -139,23 +147,40 @@ class _Reading:
         self.series: dict[int, Series] = {}
         self.numbers: dict[Series, int] = {}
 
-    def load(self) -> Columns:
-        """Find what makes it up. To be called in one state of the database."""
+    def load(self, among: Mapping[int, Series]) -> Columns:
+        """Find what makes it up, of these series. To be called in one state of the database."""
         asked = self.asked
-        rows = narrowed(UsageSeries.objects.all(), asked)
-        self.series = {pk: tuple(one) for pk, *one in rows.values_list("pk", *map(column, DIMENSIONS)).iterator(_CHUNK)}
+        self.series = dict(among)
         self.numbers = {one: pk for pk, one in self.series.items()}
         clients = {one[0] for one in self.series.values()}
+        joined: Collection[datetime] = ()
         if self.borders.whole_days:
             self.by_day = set(RolledZone.objects.filter(zone=asked.zone).values_list("client_id", flat=True))
-            self._packed(asked.zone, clients & self.by_day)
+            if clients <= self.by_day:
+                joined = self._joined(clients)
+            self._packed(asked.zone, clients & self.by_day, joined)
         self._packed(HOUR, clients - self.by_day)
         for call in self._unrolled():
             self.packs.append((call.at, packs.of_call(self._number(call.series), call)))
         return Columns(self.packs, self.series, self.borders.steps, times=self.times)
 
-    def _packed(self, grain: str, clients: Collection[int]) -> None:
+    def _joined(self, clients: Collection[int]) -> Collection[datetime]:
+        """Take days that are joined up, where much of them is asked for; return which. Others' series are left out."""
+        if len(clients) < _MUCH * len(self.by_day):
+            return ()
+        within = AgencyDay.objects.filter(
+            grain=self.asked.zone, start__gte=self.borders.start, start__lt=self.borders.end
+        )
+        fields = Pack._fields if self.times else ("rows",)
+        days = {start: Pack(*pack) for start, *pack in within.values_list("start", *fields)}
+        self.packs += days.items()
+        return days
+
+    def _packed(self, grain: str, clients: Collection[int], without: Collection[datetime] = ()) -> None:
         rows = UsageRollup.objects.filter(grain=grain, start__gte=self.borders.start, start__lt=self.borders.end)
+        if without:
+            days = Days(grain).between(self.borders.start, self.borders.end)
+            rows = rows.filter(start__in=[day for day in days if day not in without])
         fields = Pack._fields if self.times else ("rows",)
         if grain == HOUR and self.borders.cut:
             rows = rows.exclude(start__in=sorted(self.borders.cut))

@@ -66,8 +66,11 @@ class Draft:
         return sum(line.amount for line in self.lines if line.kind != StatementLine.WORKFLOW)
 
 
-def drafts(clients: Iterable[Client], month: date, now: datetime) -> list[Draft]:
-    """Return what the statements of a month (its first day) would be, in the order of `clients`."""
+def drafts(clients: Iterable[Client], month: date, now: datetime, *, to_look_at: bool = False) -> list[Draft]:
+    """Return what the statements of a month (its first day) would be, in the order of `clients`.
+
+    Those that are only to be looked at have no lines by workflow, which nothing is paid by, and are not to be closed.
+    """
     every = list(clients)
     newest = _newest(every)
     terms = terms_of(every, month)
@@ -81,7 +84,7 @@ def drafts(clients: Iterable[Client], month: date, now: datetime) -> list[Draft]
     closed = _closed(open_ones)
     spans = {Span(one.client_id, one.start, one.end, one.zone) for some in closed.values() for one in some}
     used = used_in({draft.span for draft in open_ones} | spans)
-    workflows = workflows_in([draft.span for draft in open_ones])
+    workflows = workflows_in([] if to_look_at else [draft.span for draft in open_ones])
     names = dict(Model.objects.values_list("pk", "name"))
     for draft in open_ones:
         draft.used = used[draft.span]
@@ -90,7 +93,7 @@ def drafts(clients: Iterable[Client], month: date, now: datetime) -> list[Draft]
             *_usage_lines(draft, names),
             *_other_lines(draft),
             *adjustments,
-            *_workflow_lines(draft, workflows[draft.span]),
+            *_workflow_lines(draft, workflows.get(draft.span, {})),
         ]
         for position, line in enumerate(draft.lines):
             line.position = position

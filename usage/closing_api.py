@@ -62,7 +62,7 @@ class Closing(View):
     @extend_schema(responses=DraftSerializer(many=True))
     def get(self, request: Request, month: str) -> Response:
         """Return what closing it would come to, client by client. Nothing is made."""
-        return Response([_shown(draft) for draft in self._drafts(month, None)])
+        return Response([_shown(draft) for draft in self._drafts(month, None, to_look_at=True)])
 
     @extend_schema(
         request=CloseSerializer,
@@ -80,7 +80,7 @@ class Closing(View):
         )
         return Response([self._closed(draft, there.get(draft.client.pk)) for draft in found])
 
-    def _drafts(self, month: str, chosen: frozenset[int] | None) -> list[Draft]:
+    def _drafts(self, month: str, chosen: frozenset[int] | None, *, to_look_at: bool = False) -> list[Draft]:
         """Return those of the clients that were chosen. Raises PermissionDenied, ValidationError."""
         user: Any = self.request.user
         if access.role_of(user) not in access.BOOKKEEPERS:
@@ -90,7 +90,7 @@ class Closing(View):
             clients = clients.filter(pk__in=chosen)
             if unknown := chosen - {client.pk for client in clients}:
                 raise ValidationError({"clients": f"There is no client {min(unknown)}."})
-        return drafts(clients, month_of(month), timezone.now())
+        return drafts(clients, month_of(month), timezone.now(), to_look_at=to_look_at)
 
     def _closed(self, draft: Draft, there: int | None) -> dict[str, Any]:
         user: Any = self.request.user

@@ -38,7 +38,7 @@ def closing_view(request: HttpRequest) -> HttpResponse:
         chosen = [int(pk) for pk in request.POST.getlist("client") if pk.isdecimal() and len(pk) < 19]
         _close_all(request, drafts(clients.filter(pk__in=chosen), month, now))
         return HttpResponseRedirect(f"{reverse('admin:closing')}?month={month:%Y-%m}")
-    found = drafts(clients, month, now)
+    found = drafts(clients, month, now, to_look_at=True)
     open_ones = [draft for draft in found if not draft.refused]
     context: dict[str, Any] = {
         **admin.site.each_context(request),

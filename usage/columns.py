@@ -68,6 +68,7 @@ class Columns:
         """
         self._steps = steps
         self._series = [series[pk] for pk in sorted(series)]
+        self._codes: dict[str, tuple[Ints, list[Any]]] = {}
         rows = np.frombuffer(b"".join(pack.rows for _, pack in packs), _ROW)
         known = np.array(sorted(series), np.int64)
         place = np.searchsorted(known, rows["series"])
@@ -95,27 +96,44 @@ class Columns:
 
         `only` leaves the series with those values; `times` adds histograms, which must have been read.
         """
-        groups: dict[Group, int] = {}
-        wanted = [(DIMENSIONS.index(name), frozenset(values)) for name, values in (only or {}).items()]
-        indexes = [DIMENSIONS.index(name) for name in by]
-        number = np.full(len(self._series), -1, np.int64)
-        for place, one in enumerate(self._series):
-            if all(one[index] in values for index, values in wanted):
-                number[place] = groups.setdefault(tuple(one[index] for index in indexes), len(groups))
+        number, names = self._grouped(by, only or {})
         group = number[self._place]
         keys = np.where(group < 0, -1, group * len(self._steps) + (self._step if by_step else 0))
-        slots, found = _numbered(keys, len(groups) * len(self._steps))
+        slots, found = _numbered(keys, len(names) * len(self._steps))
         every = [Sums(amounts) for amounts in self._summed(slots, len(found))]
         if times:
             for name in ("latency", "first_byte"):
                 for sums, histogram in zip(every, self._words[name].summed(slots, len(found)), strict=True):
                     setattr(sums, name, histogram)
-        names = list(groups)
         rows = []
         for key, sums in zip(found.tolist(), every, strict=True):
             name, step = divmod(key, len(self._steps))
             rows.append(Row(self._steps[step] if by_step else None, names[name], sums))
         return in_order(rows)
+
+    def _grouped(self, by: tuple[str, ...], only: Mapping[str, Collection[Any]]) -> tuple[Ints, list[Group]]:
+        """Return the number of each series' group, -1 where it is left out, and what the groups are."""
+        number = np.zeros(len(self._series), np.int64)
+        for name in by:
+            codes, values = self._coded(name)
+            _, number = np.unique(number * max(1, len(values)) + codes, return_inverse=True)
+        inside = np.ones(len(self._series), bool)
+        for name, wanted in only.items():
+            codes, values = self._coded(name)
+            among = frozenset(wanted)
+            inside &= np.fromiter((value in among for value in values), bool, len(values))[codes]
+        _, first, number = np.unique(number, return_index=True, return_inverse=True)
+        indexes = [DIMENSIONS.index(name) for name in by]
+        names = [tuple(self._series[place][index] for index in indexes) for place in first.tolist()]
+        return np.where(inside, number, -1), names
+
+    def _coded(self, name: str) -> tuple[Ints, list[Any]]:
+        """Return the place of each series' value of a dimension among the values there are, and those."""
+        if name not in self._codes:
+            index, known = DIMENSIONS.index(name), dict[Any, int]()
+            places = [known.setdefault(one[index], len(known)) for one in self._series]
+            self._codes[name] = np.array(places, np.int64), list(known)
+        return self._codes[name]
 
     def _summed(self, slots: Ints, count: int) -> Iterable[list[int]]:
         """Yield the amounts of each of `count` groups; the slot of a row that is in none is negative."""

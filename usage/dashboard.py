@@ -12,14 +12,15 @@ from clients import access
 from clients.models import default_time_zone
 from pricing.models import Price
 from usage import by_workflow, outcomes
-from usage.analytics import Slice, load, narrowed
+from usage.analytics import Slice, load, narrowed, series_of
 from usage.asked import WORKFLOW, Asked, Group, names, top
-from usage.columns import Columns, Row
+from usage.columns import Columns
 from usage.days import Days
 from usage.figures import Figures
-from usage.folding import Sums
-from usage.models import ArchiveFile, RolledZone, TagRollup, UsageRecord, UsageSeries
-from usage.tags import read_tag
+from usage.folding import Series, Sums
+from usage.models import ArchiveFile, RolledZone, UsageRecord, UsageSeries
+from usage.snapshot import one_moment
+from usage.tags import dearest
 
 _WORKFLOWS: Final = 20
 _EXECUTIONS: Final = 10
@@ -66,12 +67,17 @@ class Answer:
     """Picodollars that cached input was cheaper, at the prices in force now; None where models are not known."""
 
 
-def ask(asked: Asked) -> Answer:
-    """Answer it all. Raises ValidationError as `usage.analytics.load` does."""
-    if WORKFLOW in asked.only:
-        return _ask_of_workflows(asked)
+def ask(asked: Asked, most: int | None = None) -> Answer:
+    """Answer it all, latencies of the first `most` groups alone. Raises ValidationError as `analytics.load` does."""
+    with one_moment():
+        return _ask_of_workflows(asked) if WORKFLOW in asked.only else _ask(asked, most)
+
+
+def _ask(asked: Asked, most: int | None) -> Answer:
     period = asked.period
-    usage = load(asked.slice(period.start, period.end, period.step), times=True)
+    wanted = asked.slice(period.start, period.end, period.step)
+    series = series_of(wanted)
+    usage = load(wanted, times=True, among=series)
     other = "client" if asked.by == "model" else "model"
     total, by_step = _over_time(usage)
     others = _groups(asked, usage, other)
@@ -81,10 +87,10 @@ def ask(asked: Asked) -> Answer:
     else:
         groups = _groups(asked, usage, asked.by)
         _add_steps(asked, usage, top(groups)[0])
-    _add_times(asked, usage, groups, total, by_step)
+    _add_times(asked, usage, groups[:most], total, by_step)
     return Answer(
         total,
-        _before(asked),
+        _before(asked, series),
         list(period.steps()),
         by_step,
         groups,
@@ -112,7 +118,7 @@ def _ask_of_workflows(asked: Asked) -> Answer:
     )
 
 
-def _before(asked: Asked) -> Figures | None:
+def _before(asked: Asked, series: Mapping[int, Series] | None = None) -> Figures | None:
     parts = asked.period.before()
     first = UsageRecord.objects.aggregate(at=Min("admitted_at"))["at"]
     archived = ArchiveFile.objects.filter(taken__gt=0).aggregate(at=Min("earliest"))["at"]
@@ -125,7 +131,7 @@ def _before(asked: Asked) -> Figures | None:
             for row in by_workflow.read(asked, start, end, ""):
                 figures.add(outcomes.OK, row.sums)
             continue
-        for row in load(asked.slice(start, end, "")).sums(("outcome",)):
+        for row in load(asked.slice(start, end, ""), among=series).sums(("outcome",)):
             figures.add(row.group[0], row.sums)
     return figures
 
@@ -174,7 +180,7 @@ def _add_times(
     if asked.by == WORKFLOW:
         return
     by_value = {group.value: group.figures for group in groups}
-    for row in usage.sums((asked.by,), only=timed, times=True):
+    for row in usage.sums((asked.by,), only={**timed, asked.by: by_value}, times=True):
         by_value[row.group[0]].add_times(row.sums)
 
 
@@ -187,20 +193,10 @@ def _workflows(asked: Asked) -> Workflows | None:
     days = Days(zone)
     start, end = days.start(period.start), days.end(period.end - timedelta(microseconds=1))
     wanted = Slice(start, end, zone, "", ("client",), asked.only, asked.reader)
-    every = read_tag(wanted, TagRollup.WORKFLOW, ("calls", "charge"))  # there may be thousands, of each day
-    dearest = {row.group for row in sorted(every, key=_dearest_first)[:_WORKFLOWS]}
-    found = read_tag(wanted, TagRollup.WORKFLOW, _SUMMED, {workflow for _, workflow in dearest})
-    known = names("client", {client for client, _ in dearest}, asked.reader)
-    rows = [
-        (known.get(row.group[0], ""), row.group[1], row.sums)
-        for row in sorted(found, key=_dearest_first)
-        if row.group in dearest
-    ]
+    found = dearest(wanted, WORKFLOW, _SUMMED, _WORKFLOWS)
+    known = names("client", {row.group[0] for row in found}, asked.reader)
+    rows = [(known.get(row.group[0], ""), row.group[1], row.sums) for row in found]
     return Workflows(rows, start, end, zone)
-
-
-def _dearest_first(row: Row) -> tuple[int, int, str]:
-    return (-row.sums.charge, -row.sums.calls, row.group[-1])
 
 
 def _has_days(zone: str, asked: Asked) -> bool:

@@ -26,6 +26,7 @@ from usage.terms import Terms
 __all__ = [
     "ALL",
     "HOUR",
+    "AgencyDay",
     "Alert",
     "AlertRules",
     "ArchiveFile",
@@ -212,6 +213,25 @@ class UsageRollup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.grain} of {self.start:%Y-%m-%d %H:%M}, client {self.client_id}"
+
+
+class AgencyDay(models.Model):
+    """All that `UsageRollup` has of one day of a zone, joined up: of thousands of rows one is read.
+
+    Made by `usage.agency_days` once the day is over; gone with the first change of a row that it was made of.
+    """
+
+    grain = models.CharField(max_length=64, help_text="The time zone whose day it is.")
+    start = models.DateTimeField()
+    rows = models.BinaryField()
+    latency = models.BinaryField()
+    first_byte = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["grain", "start"], name="usage_agency_day_once")]
+
+    def __str__(self) -> str:
+        return f"{self.grain} of {self.start:%Y-%m-%d %H:%M}"
 
 
 class TagRollup(models.Model):

@@ -1,12 +1,15 @@
 """What the list of calls is narrowed by beside client, model and outcome: status, slowness, cost, workflow."""
 
+from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
+from django.utils import timezone
 
 from clients import access
+from clients.models import default_time_zone
 from keys.models import APIKey
 from pricing.models import Provider
 from pricing.money import PICO
@@ -23,6 +26,7 @@ _STATUS: Final = {
 }
 _ENDPOINTS: Final = ("chat/completions", "completions", "embeddings", "responses")
 _MOST: Final = 100  # workflows offered
+_LATELY: Final = timedelta(days=8)  # of which they are
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -74,14 +78,17 @@ class DearerFilter(admin.SimpleListFilter):
 
 
 class WorkflowFilter(admin.SimpleListFilter):
-    """The workflow that made it: those with the most calls are offered, any other stands in the address."""
+    """The workflow that made it: those with the most calls lately are offered, any other stands in the address."""
 
     title = "workflow"
     parameter_name = "workflow"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the choices, of clients that the reader sees."""
-        seen = access.visible(request.user, TagRollup.objects.filter(tag=TagRollup.WORKFLOW))
+        lately = TagRollup.objects.filter(
+            tag=TagRollup.WORKFLOW, grain=default_time_zone(), start__gte=timezone.now() - _LATELY
+        )
+        seen = access.visible(request.user, lately)
         found = seen.order_by().values_list("value").annotate(n=Sum("calls")).order_by("-n", "value")[:_MOST]
         names = {value for value, _ in found} | ({str(self.value())} if self.value() else set())
         return [(name, name) for name in sorted(names)]

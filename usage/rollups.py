@@ -37,7 +37,7 @@ from usage.folding import (
     calls_of,
     calls_with,
 )
-from usage.models import ALL, HOUR, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.models import ALL, HOUR, AgencyDay, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import Pack
 from usage.snapshot import one_moment
 
@@ -314,7 +314,8 @@ def _empty(grain: str, start: datetime, end: datetime) -> int:
     """Delete the rows of a grain that begin in [start, end) and list their records as due; return how many."""
     with alone():
         _refuse_archived(start, end)
-        UsageRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
+        for model in (UsageRollup, AgencyDay):
+            model._default_manager.filter(grain=grain, start__gte=start, start__lt=end).delete()
         TagRollup.objects.filter(grain=grain, start__gte=start, start__lt=end).delete()
         return _list_all(_records(grain, start, end), grain, grain)
 
@@ -380,6 +381,8 @@ def _add_rollups(sums: Mapping[RollupKey, Sums], series: Mapping[Series, int]) -
         by_start[grain, start][one[0]][series[one]] = added
     rows: list[UsageRollup] = []
     for (grain, start), of_client in sorted(by_start.items()):
+        if grain != HOUR:
+            AgencyDay.objects.filter(grain=grain, start=start).delete()
         there: dict[int, Pack] = {}
         for some in _pieces(sorted(of_client)):
             found = UsageRollup.objects.filter(grain=grain, start=start, client__in=some)

@@ -10,13 +10,16 @@ from django.db import connection, transaction
 def one_moment() -> Iterator[None]:
     """Show all queries within the same state. It waits for no writer: a revocation must be seen within a second.
 
-    Within a transaction it is that transaction's state. Nothing can be written.
+    Within a transaction, or another moment, it is that one's state. Nothing can be written.
     """
     if connection.in_atomic_block:
         yield
     elif connection.vendor == "sqlite":
-        # Deferred, unlike Django's own transactions here, which wait for the writer's lock.
         with connection.cursor() as cursor:
+            if connection.connection.in_transaction:
+                yield
+                return
+            # Deferred, unlike Django's own transactions here, which wait for the writer's lock.
             cursor.execute("BEGIN DEFERRED")
             try:
                 yield

@@ -52,6 +52,8 @@ class Table:
     chart: dict[str, Any] | None = None
     """What analytics.js draws: kind, labels, sets of values (numbers), and where a click on a set leads to."""
     empty: str = "No calls in this range."
+    more: int = 0
+    """Rows that there are beyond these."""
     numbers: Sequence[bool] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,12 +68,12 @@ class Table:
         return zip(self.head, known, strict=True)
 
 
-def tables(asked: Asked, answer: Answer) -> list[Table]:
-    """Return all of them, in the order of the page."""
+def tables(asked: Asked, answer: Answer, most: int | None = None) -> list[Table]:
+    """Return all of them, in the order of the page, of long ones the first `most` rows."""
     found = [
         _over_time(asked, answer),
-        _groups(asked, answer.groups, asked.by),
-        _groups(asked, answer.others, answer.other, pie=True),
+        _groups(asked, answer.groups, asked.by, most),
+        _groups(asked, answer.others, answer.other, most, pie=True),
     ]
     if WORKFLOW not in asked.only:
         found += [_outcomes(answer.total), _latency(asked.period, answer)]
@@ -190,10 +192,10 @@ def _together(every: Sequence[Figures]) -> Figures:
     return total
 
 
-def _groups(asked: Asked, groups: Sequence[Any], by: str, *, pie: bool = False) -> Table:
+def _groups(asked: Asked, groups: Sequence[Any], by: str, most: int | None, *, pie: bool = False) -> Table:
     by_workflow = WORKFLOW in (by, *asked.only)
     rows = []
-    for group in groups:
+    for group in groups[:most]:
         it = group.figures
         cells = [Cell(group.name, group.name, _group_link(asked, by, group.value)), count(it.calls), count(it.tokens)]
         cells += [money(it.cost), money(it.charge), money(it.margin), Cell(f"{it.cached_percent} %", it.cached_percent)]
@@ -215,7 +217,7 @@ def _groups(asked: Asked, groups: Sequence[Any], by: str, *, pie: bool = False) 
     }
     head = [by, "calls", "tokens", "cost, USD", "charged, USD", "margin, USD", "cached input"]
     head += [] if by_workflow else ["refused", "failed"] + ["p95, ms"] * (not pie)
-    return Table(f"by_{by}", f"By {by}", head, rows, chart)
+    return Table(f"by_{by}", f"By {by}", head, rows, chart, more=len(groups) - len(rows))
 
 
 def _outcomes(total: Figures) -> Table:

@@ -3,10 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.db.models import F, QuerySet, Sum, Value
+from django.db.models import F, FloatField, Q, QuerySet, Sum, Value
+from django.db.models.functions import Cast
 
 from usage.analytics import Borders, Slice, column, narrowed
 from usage.archive.reading import archived_calls
@@ -38,11 +41,21 @@ def read_tag(
     return in_order([Row(at, group, sums) for (at, group), sums in found.items()])
 
 
+def dearest(asked: Slice, tag: str, amounts: Sequence[str], count: int) -> list[Row]:
+    """Return the same of the `count` groups that were charged most, these first; charge and calls must be asked for."""
+    with one_moment():
+        found = _TagReading(asked, tag, amounts, None, count).read()
+    rows = [Row(at, group, sums) for (at, group), sums in found.items()]
+    return sorted(rows, key=lambda row: (-row.sums.charge, -row.sums.calls, row.group[-1]))[:count]
+
+
 class _TagReading:
     """One slice, being summed up by the values of a tag. Tags have no hours: what days cannot tell, records do."""
 
-    def __init__(self, asked: Slice, tag: str, amounts: Sequence[str], values: Collection[str] | None) -> None:
-        self.asked, self.tag, self.amounts, self.values = asked, tag, amounts, values
+    def __init__(
+        self, asked: Slice, tag: str, amounts: Sequence[str], values: Collection[str] | None, dearest: int | None = None
+    ) -> None:
+        self.asked, self.tag, self.amounts, self.values, self.dearest = asked, tag, amounts, values, dearest
         self.borders = Borders(asked)
         self.found: dict[tuple[datetime | None, Group], Sums] = defaultdict(Sums)
 
@@ -57,10 +70,6 @@ class _TagReading:
             self._count(calls_of(records))
             self._count(self._archived())
             return self.found
-        rows = TagRollup.objects.filter(grain=asked.zone, start__gte=start, start__lt=end, tag=self.tag)
-        if self.values is not None:
-            rows = rows.filter(value__in=self.values)
-        self._add(narrowed(rows, asked))
         # Clients that this zone is nobody's for. Whoever has no series has nothing rolled: all of it is due.
         by_day = RolledZone.objects.filter(zone=asked.zone).values("client")
         series = UsageSeries.objects.exclude(client__in=by_day)
@@ -70,7 +79,22 @@ class _TagReading:
             self._count(call for call in self._archived() if call.series[0] in others)
         for row in due_in([asked.zone], start, end).order_by("pk").iterator(chunk_size=10):
             self._count(call for call in calls_with(listed([row]), records) if call.series[0] not in others)
+        self._add(self._rolled())
         return self.found
+
+    def _rolled(self) -> "QuerySet[TagRollup]":
+        """Return what is rolled; of as many groups, where only the dearest are asked for, as may be among them."""
+        within = {"start__gte": self.borders.start, "start__lt": self.borders.end}
+        rows = narrowed(TagRollup.objects.filter(grain=self.asked.zone, tag=self.tag, **within), self.asked)
+        if self.values is not None:
+            return rows.filter(value__in=self.values)
+        if self.dearest is None:
+            return rows
+        by = [*map(column, self.asked.group_by), "value"]
+        charged = rows.order_by().values(*by).annotate(charged=Sum(Cast("charge", FloatField())))
+        wanted = {group for _, group in self.found}  # what is not rolled may bring them there
+        wanted |= {tuple(row) for row in charged.order_by("-charged").values_list(*by)[: 2 * self.dearest]}
+        return rows.filter(reduce(or_, (Q(**dict(zip(by, group, strict=True))) for group in wanted), Q(pk=None)))
 
     def _archived(self) -> Iterator[Call]:
         """Yield the calls in the archive that `records` would have."""

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, transaction
 
 from clients.models import Client
-from gateway_project.demo import shapes, world
+from gateway_project.demo import house, shapes, world
 from gateway_project.demo.calls import Call, Calls
 from gateway_project.demo.shapes import LimitShape
 from gateway_project.demo.store import alone, store
@@ -141,6 +141,7 @@ def fill(
             due.put_all_down()
             _set_limits(there_is.parties, calls, ledger, now)
             _set_uses(ledger)
+            house.furnish(there_is.parties, now, ledger.records)
     except OperationalError as error:
         if "locked" not in str(error):
             raise

@@ -11,6 +11,7 @@ from typing import Any, Final
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 
+from clients.access import Role, set_role
 from clients.models import Client
 from clients.onboarding import create_client
 from gateway_project.demo import shapes
@@ -88,9 +89,11 @@ def _admin() -> User | None:
 
 def _maria(start: datetime) -> User:
     """A second operator. Nobody can sign in as her until a password is set."""
-    return get_user_model().objects.create_user(
-        shapes.MARIA, "maria@agency.example", first_name="Maria", is_staff=True, date_joined=start - _LED_IN
+    maria = get_user_model().objects.create_user(
+        shapes.MARIA, "maria@agency.example", first_name="Maria", date_joined=start - _LED_IN
     )
+    set_role(maria, Role.OPERATOR)
+    return maria
 
 
 def _models(start: datetime, now: datetime, days: int) -> dict[str, PricedModel]:

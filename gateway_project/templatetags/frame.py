@@ -5,7 +5,15 @@ from django.forms import BoundField, CheckboxInput, Select, Textarea
 from django.utils.safestring import SafeString
 from unfold.widgets import CHECKBOX_CLASSES, INPUT_CLASSES, SELECT_CLASSES, TEXTAREA_CLASSES
 
+from gateway_project.navigation import sidebar_words
+
 register = template.Library()
+
+
+@register.filter
+def sidebar_word(title: object) -> object:
+    """Return what the sidebar calls it, if it is in there."""
+    return sidebar_words().get(str(title), title)
 
 
 @register.simple_tag

@@ -38,8 +38,10 @@ def test_the_list_tells_money_exactly_with_its_unit(admin_client, records):
     answer = admin_client.get(reverse(LIST))
     page = answer.content.decode()
     assert listed(answer) == {end["id"] for end in records}
-    assert "0.000123456789 USD" in page
-    assert "1234.000000000001 USD" in page
+    assert "0.000123456789" in page
+    assert "1234.000000000001" in page
+    for column in ("cost, USD", "charged, USD"):
+        assert column in page.lower().replace("usd", "USD")
     assert "1,234,567" in page
     assert "Acme &amp; Söhne" in page
     assert "#99999" in page, "a record whose client is gone is listed"
@@ -79,6 +81,7 @@ def test_the_page_of_a_record_shows_everything(admin_client, records, n):
     assert answer.status_code == 200
     shown = {name for fieldset in answer.context["adminform"] for line in fieldset for name in line.fields}
     renamed = {"cost": "cost_usd", "charge": "charge_usd", "latency_us": "latency", "first_byte_us": "first_byte"}
+    renamed |= {"stream": "streamed", "session_opened": "opened_session"}
     assert shown == {
         renamed.get(field.name, field.name.replace("_tokens", "_count")) for field in UsageRecord._meta.fields
     }

@@ -1,8 +1,11 @@
 """The list of calls narrowed by what people look for."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client as Browser
+from django.utils import timezone
 
 from clients.access import Role, set_role
 from clients.onboarding import create_client
@@ -10,7 +13,7 @@ from keys.lifecycle import issue
 from pricing.models import Provider
 from proxy.request import Endpoint
 from tests.usage.test_pages import call
-from usage import due
+from usage import due, record_list
 from usage.record_filters import _ENDPOINTS
 from usage.rollups import roll_due
 
@@ -80,3 +83,26 @@ def test_workflows_offered_are_those_of_ones_own_clients() -> None:
     page = browser.get(URL).content.decode()
     assert "workflow=mine" in page
     assert "theirs" not in page
+
+
+def test_the_newest_calls_are_looked_through_and_one_is_found_by_its_id_however_old(
+    admin_client: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_list, "LOOKED_AT", 3)
+    acme, other = create_client("Acme"), create_client("Beta")
+    now = timezone.now()
+    made = [call(acme if n < 2 else other, model_asked=f"m{n}", admitted_at=now - timedelta(days=n)) for n in range(6)]
+    for record in made:
+        record.save(force_insert=True)
+
+    def found(query: str) -> set[str]:
+        return {record.model_asked for record in admin_client.get(f"{URL}?{query}").context["cl"].result_list}
+
+    assert found("") == {"m0", "m1", "m2"}
+    assert "Among the newest" in admin_client.get(URL).content.decode()
+    assert found(f"client__id__exact={other.pk}") == {"m2", "m3", "m4"}
+    assert found(f"client__id__exact={acme.pk}") == {"m0", "m1"}
+    before = (now - timedelta(days=3, hours=-1)).isoformat().replace("+00:00", "Z")
+    assert found(f"admitted_at__lt={before}") == {"m3", "m4", "m5"}
+    assert found(f"q={made[5].pk}") == {"m5"}
+    assert "Among the newest" not in admin_client.get(f"{URL}?q={made[5].pk}").content.decode()

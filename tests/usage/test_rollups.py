@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from clients.access import Role, set_role
 from clients.models import Client
-from usage import due, outcomes
+from usage import agency_days, due, outcomes
+from usage.agency_days import join_up
 from usage.analytics import Slice, read
 from usage.days import Days
 from usage.folding import AMOUNTS, DIMENSIONS, Sums
 from usage.histograms import percentile
 from usage.ingest import insert
-from usage.models import RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
+from usage.models import AgencyDay, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import ROW, Pack, add, unpack
 from usage.rollups import check, roll_due, roll_up
 from usage.tags import read_tag
@@ -107,6 +108,7 @@ histories = st.lists(
         st.tuples(st.just("again"), st.integers(0, 360)),
         st.tuples(st.just("move"), st.sampled_from(ZONES)),
         st.tuples(st.just("replay"), st.none()),
+        st.tuples(st.just("join"), st.none()),
     ),
     max_size=14,
 )
@@ -142,10 +144,15 @@ def as_slice(first, length, step, zone, group_by, only):
     return Slice(start, end, zone, step, group_by, only)
 
 
+@pytest.fixture
+def few_are_joined_up(monkeypatch):
+    monkeypatch.setattr(agency_days, "FEWEST", 0)
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories, asked=st.lists(slices, min_size=2, max_size=4))
-def test_at_every_moment_sums_are_those_of_the_records(calls, history, asked):
-    for model in (UsageRollup, TagRollup, UsageSeries, RolledZone, RollupDue, UsageRecord, Client):
+def test_at_every_moment_sums_are_those_of_the_records(few_are_joined_up, calls, history, asked):
+    for model in (AgencyDay, UsageRollup, TagRollup, UsageSeries, RolledZone, RollupDue, UsageRecord, Client):
         model._base_manager.all().delete()
     clients = [Client.objects.create(name="Acme"), Client.objects.create(name="Far", time_zone="Asia/Kathmandu")]
     ends = []
@@ -162,13 +169,16 @@ def test_at_every_moment_sums_are_those_of_the_records(calls, history, asked):
             roll_up(START + timedelta(days=act[1]), START + timedelta(days=act[1], hours=30))
         elif act[0] == "move":
             Client.objects.filter(pk=clients[1].pk).update(time_zone=act[1])
+        elif act[0] == "join":
+            join_up(END + timedelta(days=1))
         else:
             insert(ends)
     records = list(UsageRecord.objects.all())
-    for rolled in (False, True):
+    for rolled in (False, True, True):
         if rolled:
             roll_due()
             assert not RollupDue.objects.exists()
+            assert join_up(END + timedelta(days=1)) or AgencyDay.objects.exists() or not records
         for one in (as_slice(*made) for made in asked):
             assert told(read(one), one) == expected(records, one)
         by_value = defaultdict(int)

@@ -64,8 +64,8 @@ class ReratingAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     """Re-ratings: the newest first."""
 
     form = ReratingForm
-    list_display = ("pk", "model", "about", "start", "end", "state_shown", "made_at", "made_by")
-    list_display_links = ("pk", "model")
+    list_display = ("number", "model", "about", "start", "end", "state_shown", "made_at", "made_by")
+    list_display_links = ("number", "model")
     list_select_related = ("model", "client")
     search_fields = ("model__name", "client__name", "reason")
     show_full_result_count = False
@@ -190,6 +190,11 @@ class ReratingAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         return Model.objects.filter(pk=int(given)).first() if given.isdecimal() and len(given) < 19 else None
 
     # --- columns ---
+
+    @admin.display(description="no.", ordering="pk")
+    def number(self, rerating: Rerating) -> str:
+        """As a call's page names it."""
+        return str(rerating.pk)
 
     @admin.display(description="for", ordering="client__name")
     def about(self, rerating: Rerating) -> str:
