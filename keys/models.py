@@ -205,7 +205,7 @@ class Handover(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"link for {self.key}"
+        return f"hand-over link for {self.key}"
 
     def state(self, now: datetime) -> str:
         """Return 'opened', 'withdrawn', 'expired' or 'ready' as of `now`. Reads the key too, which it dies with."""

@@ -2,6 +2,7 @@
 
 import io
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -385,3 +386,22 @@ def test_the_migration_lists_what_was_there_and_goes_back(calls):
     assert len(list(due.listed(RollupDue.objects.all()))) == 3
     roll_due()
     assert [row.sums.calls for row in read(Slice(START, END, "UTC"))] == [3]
+
+
+def test_of_days_joined_up_everybody_reads_what_is_theirs(few_are_joined_up, calls):
+    bert, clients = User.objects.create_user("bert"), []
+    set_role(bert, Role.OPERATOR)
+    for name, owner in (("Own", bert), ("Foreign", None)):
+        clients.append(Client.objects.create(name=name, owner=owner))
+        insert([calls.end(c=clients[-1].pk, at=micros(START), end=micros(START), cost=len(name))])
+    roll_due()
+    assert join_up(START + timedelta(days=2)) == 1
+    asked = Slice(START, START + timedelta(days=1), "UTC", group_by=("client",))
+    assert [row.group[0] for row in read(asked)] == [client.pk for client in clients]
+    assert [row.sums.cost for row in read(replace(asked, reader=bert))] == [len("Own")]
+    assert [row.sums.cost for row in read(replace(asked, only={"client": [clients[1].pk]}))] == [len("Foreign")]
+    insert([calls.end(c=clients[0].pk, at=micros(START) + 1, end=micros(START) + 1, cost=5)])  # late
+    assert sum(row.sums.cost for row in read(asked)) == len("Own") + len("Foreign") + 5
+    roll_due()
+    assert not AgencyDay.objects.exists()
+    assert sum(row.sums.cost for row in read(asked)) == len("Own") + len("Foreign") + 5

@@ -154,6 +154,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["rerating", "above_tokens"],
+                "verbose_name": "re-rating's rates for",
             },
         ),
         migrations.AddField(

@@ -102,6 +102,7 @@ class RerateStep(RateColumns):
     class Meta:
         app_label = "usage"
         ordering = ["rerating", "above_tokens"]
+        verbose_name = "re-rating's rates for"
         constraints = [
             models.UniqueConstraint(fields=["rerating", "above_tokens"], name="rerate_step_once"),
             *rates_in_range("rerate_step"),
