@@ -33,6 +33,8 @@ from usage.models import UsageRecord
 from usage.record_filters import (
     DearerFilter,
     EndpointFilter,
+    EnvFilter,
+    ExecutionFilter,
     KeyFilter,
     ProviderFilter,
     SlowerFilter,
@@ -61,7 +63,8 @@ class UsageRecordAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no typ
     )
     list_filter = (
         *("client", "model", "outcome", "admitted_at"),
-        *(StatusFilter, SlowerFilter, DearerFilter, WorkflowFilter, EndpointFilter, KeyFilter, ProviderFilter),
+        *(StatusFilter, SlowerFilter, DearerFilter, WorkflowFilter, EnvFilter, ExecutionFilter),
+        *(EndpointFilter, KeyFilter, ProviderFilter),
     )
     search_fields = ("request_id",)
     search_help_text = "The request id, as in the answer's x-request-id."

@@ -1,4 +1,4 @@
-"""What the list of calls is narrowed by beside client, model and outcome: status, slowness, cost, workflow."""
+"""What the list of calls is narrowed by beside client, model and outcome: status, slowness, cost, tags."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -77,16 +77,13 @@ class DearerFilter(admin.SimpleListFilter):
         return queryset.filter(cost__gt=int(value) * PICO // 100) if value in _CENTS else queryset
 
 
-class WorkflowFilter(admin.SimpleListFilter):
-    """The workflow that made it: those with the most calls lately are offered, any other stands in the address."""
-
-    title = "workflow"
-    parameter_name = "workflow"
+class _OfTag(admin.SimpleListFilter):
+    """Narrows to a value of a tag: those with the most calls lately are offered, any other stands in the address."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the choices, of clients that the reader sees."""
         lately = TagRollup.objects.filter(
-            tag=TagRollup.WORKFLOW, grain=default_time_zone(), start__gte=timezone.now() - _LATELY
+            tag=self.parameter_name, grain=default_time_zone(), start__gte=timezone.now() - _LATELY
         )
         seen = access.visible(request.user, lately)
         found = seen.order_by().values_list("value").annotate(n=Sum("calls")).order_by("-n", "value")[:_MOST]
@@ -95,7 +92,35 @@ class WorkflowFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
         """Narrow the list."""
-        return queryset.filter(workflow=str(self.value())[:200]) if self.value() else queryset
+        value = str(self.value() or "")[:200]
+        return queryset.filter(**{str(self.parameter_name): value}) if value else queryset
+
+
+class WorkflowFilter(_OfTag):
+    """The workflow that made it."""
+
+    title, parameter_name = "workflow", TagRollup.WORKFLOW
+
+
+class EnvFilter(_OfTag):
+    """The environment that it was made in."""
+
+    title, parameter_name = "environment", TagRollup.ENV
+
+
+class ExecutionFilter(admin.SimpleListFilter):
+    """Calls of one execution, which a link names; offers none itself, since every one is another."""
+
+    title, parameter_name = "execution", "execution"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the one that was named."""
+        value = request.GET.get("execution", "")[:200]
+        return [(value, value)] if value else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        """Narrow the list."""
+        return queryset.filter(execution=str(self.value())[:200]) if self.value() else queryset
 
 
 class _OfOne(admin.SimpleListFilter):

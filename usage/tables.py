@@ -79,7 +79,7 @@ def tables(asked: Asked, answer: Answer, most: int | None = None) -> list[Table]
         found += [_outcomes(answer.total), _latency(asked.period, answer)]
     if answer.workflows is not None:
         found.append(_workflows(asked, answer.workflows))
-    return [*found, _executions(answer.executions)]
+    return [*found, _executions(asked, answer.executions)]
 
 
 def address(asked: Asked, by: str | None = None, **changed: Any) -> str:
@@ -267,12 +267,16 @@ def _workflows(asked: Asked, found: Workflows) -> Table:
     return Table("workflows", title, head, rows, empty="No calls with a workflow's name: send x-gateway-tags.")
 
 
-def _executions(found: Executions) -> Table:
+def _executions(asked: Asked, found: Executions) -> Table:
     rows = [
-        [Cell(one["execution"], one["execution"]), Cell(one["workflow"], one["workflow"]),
-         Cell(one["client"], one["client"]), count(one["calls"]), money(int(one["cost"])), money(int(one["charge"]))]
+        [
+            Cell(one["execution"], one["execution"], calls_link(asked, execution=one["execution"])),
+            Cell(one["workflow"], one["workflow"]),
+            Cell(one["client"], one["client"]),
+            *(count(one["calls"]), money(int(one["cost"])), money(int(one["charge"]))),
+        ]
         for one in found.rows
-    ]  # fmt: skip
+    ]
     head = ["execution", "workflow", "client", "calls", "cost, USD", "charged, USD"]
     title = "Dearest executions" + ("" if found.of_all else f" of the last {LOOKED_AT:,} calls")
     return Table("executions", title, head, rows, empty="No calls with an execution's id there.")

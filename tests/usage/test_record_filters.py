@@ -33,6 +33,8 @@ URL = "/admin/usage/usagerecord/"
         ("dearer=10", {"dear"}),
         ("workflow=nightly", {"slow", "dear"}),
         ("workflow=nightly&slower=5", {"slow"}),
+        ("env=staging", {"dear"}),
+        ("execution=17", {"slow"}),
         ("workflow=nobody", set()),
         ("slower=x&dearer=y&answered=z", {"quick", "slow", "dear", "refused", "failed", "gone"}),
     ],
@@ -41,8 +43,8 @@ def test_each_filter_leaves_what_it_says(admin_client: Browser, query: str, foun
     acme = create_client("Acme")
     for name, fields in {
         "quick": {"latency_us": 5 * 10**6, "cost": 10**11},
-        "slow": {"latency_us": 5 * 10**6 + 1, "workflow": "nightly"},
-        "dear": {"cost": 10**11 + 1, "workflow": "nightly"},
+        "slow": {"latency_us": 5 * 10**6 + 1, "workflow": "nightly", "execution": "17"},
+        "dear": {"cost": 10**11 + 1, "workflow": "nightly", "env": "staging"},
         "refused": {"outcome": "refused", "status": 429},
         "failed": {"outcome": "upstream_error", "status": 502},
         "gone": {"outcome": "client_gone", "status": 0},
