@@ -15,7 +15,7 @@ from usage.rollups import alone
 FEWEST: Final = 20
 """Clients of a zone; of fewer, what is saved is less than the work."""
 _OVER: Final = timedelta(hours=1)  # so long ago the day must have ended
-_AT_A_TIME: Final = 30  # days
+_AT_A_TIME: Final = 300  # days
 
 
 def join_up(now: datetime) -> int:
