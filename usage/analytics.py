@@ -4,6 +4,7 @@ That is calls still due (`usage.due`), and hours of UTC through which a border o
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from usage.columns import Columns, Row
 from usage.days import HOUR as ONE_HOUR
 from usage.days import Days, hour_of
 from usage.due import due_in, listed
-from usage.folding import DIMENSIONS, Call, Series, calls_of, calls_with
+from usage.folding import DIMENSIONS, Call, Series, Sums, calls_of, calls_with
 from usage.models import ALL, HOUR, AgencyDay, RolledZone, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import Pack
 from usage.snapshot import one_moment
@@ -160,8 +161,10 @@ class _Reading:
                 joined = self._joined(clients)
             self._packed(asked.zone, clients & self.by_day, joined)
         self._packed(HOUR, clients - self.by_day)
+        unrolled: dict[datetime, dict[int, Sums]] = defaultdict(lambda: defaultdict(Sums))
         for call in self._unrolled():
-            self.packs.append((call.at, packs.of_call(self._number(call.series), call)))
+            unrolled[self.borders.step(call.at)][self._number(call.series)].count(call, times=self.times)
+        self.packs += [(at, packs.add(Pack(), sums)) for at, sums in unrolled.items()]
         return Columns(self.packs, self.series, self.borders.steps, times=self.times)
 
     def _joined(self, clients: Collection[int]) -> Collection[datetime]:

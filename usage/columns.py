@@ -3,10 +3,10 @@
 Integers of 64 bits, cut in two before they are added where a sum could be beyond them: no sum here ever wraps.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +28,8 @@ _MOST: Final = 2**63 - 1
 _HALF: Final = 32  # bits
 _BUCKETS_BITS: Final = 10  # of a word of a histogram; the power of two is above them
 _HIGHEST_POWER: Final = 20  # with more, sums of a column could be beyond its bits: those are few, and added one by one
-_WORDS: Final = 1_000_000  # looked at at once
+_WORDS: Final = _HIGHEST_POWER << _BUCKETS_BITS
+_POWERS: Final = np.left_shift(1, np.arange(_HIGHEST_POWER))
 _DENSE: Final = 2_000_000  # so many groups get a place each, whether they are there or not
 
 
@@ -151,39 +152,34 @@ class _Words:
         every = np.frombuffer(words, "<u2")
         self._words = every if wanted.all() else every[np.repeat(wanted, lengths)]
         self._lengths = lengths[wanted].astype(np.int64)
+        self._begins = np.cumsum(self._lengths) - self._lengths
 
     def summed(self, slots: Ints, count: int) -> list[Histogram]:
         """Return the histogram of each of `count` groups; the slot of a row that is in none is negative."""
-        sums = np.zeros(count + 1 << _BUCKETS_BITS, np.int64)  # in the last those of no group
-        beyond: dict[int, int] = defaultdict(int)
-        for owner, words in self._pieces(np.where(slots < 0, count, slots)):
-            powers = (words >> _BUCKETS_BITS).astype(np.int64)
-            places = (owner << _BUCKETS_BITS) | (words & (1 << _BUCKETS_BITS) - 1)
-            large = powers >= _HIGHEST_POWER
-            if large.any():
-                for place, power in zip(places[large].tolist(), powers[large].tolist(), strict=True):
-                    beyond[place] += 1 << power
-                powers, places = powers[~large], places[~large]
-            np.add.at(sums, places, np.left_shift(1, powers))
-        histograms = []
-        for of_group in sums[: count << _BUCKETS_BITS].reshape(count, 1 << _BUCKETS_BITS):
-            found = np.flatnonzero(of_group)
-            histograms.append(dict(zip(found.tolist(), of_group[found].tolist(), strict=True)))
-        for place, calls in beyond.items():
-            group, bucket = divmod(place, 1 << _BUCKETS_BITS)
-            if group < count:
-                histograms[group][bucket] = histograms[group].get(bucket, 0) + calls
-        return histograms
+        order = np.argsort(slots, kind="stable")
+        borders = np.searchsorted(slots[order], np.arange(count + 1))
+        return [self._histogram(order[first:end]) for first, end in pairwise(borders.tolist())]
 
-    def _pieces(self, slots: Ints) -> Iterator[tuple[Ints, Any]]:
-        """Yield the slots of words, and the words, so many at once that they take little memory."""
-        ends = np.cumsum(self._lengths)
-        first = begin = 0
-        while first < len(slots):
-            last = max(first + 1, int(np.searchsorted(ends, begin + _WORDS, "right")))
-            end = int(ends[last - 1])
-            yield np.repeat(slots[first:last], self._lengths[first:last]), self._words[begin:end]
-            first, begin = last, end
+    def _histogram(self, rows: Ints) -> Histogram:
+        """Return the sum of some rows: equal words are counted, then doubled as often as they say."""
+        counts = np.bincount(self._of(rows), minlength=_WORDS)
+        sums = _POWERS @ counts[:_WORDS].reshape(_HIGHEST_POWER, 1 << _BUCKETS_BITS)
+        found = np.flatnonzero(sums)
+        histogram = dict(zip(found.tolist(), sums[found].tolist(), strict=True))
+        for word in (_WORDS + np.flatnonzero(counts[_WORDS:])).tolist():
+            power, bucket = word >> _BUCKETS_BITS, word & (1 << _BUCKETS_BITS) - 1
+            histogram[bucket] = histogram.get(bucket, 0) + (int(counts[word]) << power)
+        return histogram
+
+    def _of(self, rows: Ints) -> Any:
+        """Return the words of some rows."""
+        if not len(rows):
+            return self._words[:0]
+        lengths, begins = self._lengths[rows], self._begins[rows]
+        if len(rows) == rows[-1] - rows[0] + 1:  # all there are between the first and the last: they are in order
+            return self._words[begins[0] : begins[-1] + lengths[-1]]
+        into = np.cumsum(lengths) - lengths
+        return self._words[np.repeat(begins - into, lengths) + np.arange(int(lengths.sum()))]
 
 
 def _numbered(keys: Ints, most: int) -> tuple[Ints, Ints]:

@@ -26,6 +26,7 @@ from usage.archive.due import oldest_settled
 from usage.archive.reading import is_archived
 from usage.days import midnight
 from usage.models import UsageRecord, UsageSeries
+from usage.seconds import Seconds
 from usage.snapshot import one_moment
 
 LONGEST: Final = timedelta(days=5 * 366)
@@ -283,7 +284,7 @@ def _expression(dimension: str, question: Question) -> Any:
         return F(f"{dimension}_id") + Value(0)
     if dimension not in TIMES:
         return F(dimension)
-    seconds = _Seconds(F("admitted_at")) + _offset(question)
+    seconds = Seconds(F("admitted_at")) + _offset(question)
     if dimension == "month":
         return _Month(seconds)
     days = seconds / Value(_DAY)
@@ -352,21 +353,6 @@ def _change(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
         middle = low + (high - low) / 2
         low, high = (middle, high) if _seconds_at(middle, zone) == before else (low, middle)
     return high
-
-
-class _Seconds(Func):
-    """Whole seconds from 1970 to a moment."""
-
-    output_field = BigIntegerField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """Read the text that Django stores, its fraction cut off: SQLite would round it up, into the next day."""
-        template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER)"
-        return self.as_sql(compiler, connection, template=template)
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """Leave fractions out."""
-        return self.as_sql(compiler, connection, template="FLOOR(EXTRACT(EPOCH FROM %(expressions)s))::bigint")
 
 
 class _Month(Func):

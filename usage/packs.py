@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from usage import histograms
-from usage.folding import AMOUNTS, Call, Sums
+from usage.folding import AMOUNTS, Sums
 
 ROW: Final = Struct(f"<qII{len(AMOUNTS)}q")
 """The id of a series, how many words of either histogram are its, and its amounts in the order of AMOUNTS.
@@ -69,13 +69,6 @@ def add(pack: Pack, added: Mapping[int, Sums]) -> Pack:
     ordered = [every[series] for series in sorted(every)]
     latency = b"".join(one.latency for one in ordered)
     return Pack(b"".join(rows), latency, b"".join(one.first_byte for one in ordered))
-
-
-def of_call(series: int, call: Call) -> Pack:
-    """Return a pack of one call."""
-    sums = Sums()
-    sums.count(call)
-    return add(Pack(), {series: sums})
 
 
 def _series(pack: Pack) -> dict[int, _Packed]:

@@ -2,26 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.db.models import F, FloatField, Q, QuerySet, Sum, Value
+from django.db import DatabaseError
+from django.db.models import Case, F, FloatField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Cast
 
+from usage import outcomes
 from usage.analytics import Borders, Slice, column, narrowed
 from usage.archive.reading import archived_calls
 from usage.columns import Group, Row, in_order
+from usage.days import hour_of
 from usage.due import due_in, listed
-from usage.folding import AMOUNTS, DIMENSIONS, Call, Sums, calls_of, calls_with
+from usage.folding import AMOUNTS, DIMENSIONS, Call, Sums, calls_with
 from usage.models import RolledZone, TagRollup, UsageRecord, UsageSeries
+from usage.seconds import Seconds
 from usage.snapshot import one_moment
 
 TAGS: Final = (TagRollup.WORKFLOW, TagRollup.ENV)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SPLIT: Final = 10**9  # what one column may hold is summed in two parts: a sum beyond 2^63 is an error in SQLite
-_CHUNK: Final = 2_000
 
 
 def read_tag(
@@ -67,7 +71,7 @@ class _TagReading:
         if self.values is not None:
             records = records.filter(**{f"{self.tag}__in": self.values})
         if not self.borders.whole_days:
-            self._count(calls_of(records))
+            self._add_records(records)
             self._count(self._archived())
             return self.found
         # Clients that this zone is nobody's for. Whoever has no series has nothing rolled: all of it is due.
@@ -75,26 +79,42 @@ class _TagReading:
         series = UsageSeries.objects.exclude(client__in=by_day)
         others = set(series.values_list("client_id", flat=True).distinct())
         if others:
-            self._count(calls_of(records.filter(client__in=sorted(others))))
+            self._add_records(records.filter(client__in=sorted(others)))
             self._count(call for call in self._archived() if call.series[0] in others)
         for row in due_in([asked.zone], start, end).order_by("pk").iterator(chunk_size=10):
             self._count(call for call in calls_with(listed([row]), records) if call.series[0] not in others)
-        self._add(self._rolled())
+        self._add_rolled()
         return self.found
 
-    def _rolled(self) -> "QuerySet[TagRollup]":
-        """Return what is rolled; of as many groups, where only the dearest are asked for, as may be among them."""
+    def _add_records(self, records: "QuerySet[UsageRecord]") -> None:
+        """Add records, summed up by the database in parts of an hour that no step goes through."""
+        whole_hours = all(hour_of(step) == step for step in self.borders.steps[1:])
+        seconds = 3600 if whole_hours else 900  # zones are a number of quarters of an hour from UTC
+        rows = records.filter(outcome__in=sorted(outcomes.COUNTED)).annotate(
+            calls=Value(1),
+            sessions=Case(When(session_opened=True, then=Value(1)), default=Value(0)),
+            part=Seconds(F("admitted_at")) / Value(seconds),
+        )
+        by = [*(["part"] if self.asked.step else []), *map(column, self.asked.group_by), self.tag]
+        for row in _summed(rows.order_by(), by, self.amounts, None):
+            at, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
+            if at is not None:
+                at = self.borders.step(max(_EPOCH + timedelta(seconds=at * seconds), self.borders.start))
+            self._sum(at, group, row[len(by) :])
+
+    def _add_rolled(self) -> None:
+        """Add what is rolled; of as many groups, where only the dearest are asked for, as may be among them."""
         within = {"start__gte": self.borders.start, "start__lt": self.borders.end}
         rows = narrowed(TagRollup.objects.filter(grain=self.asked.zone, tag=self.tag, **within), self.asked)
         if self.values is not None:
-            return rows.filter(value__in=self.values)
+            rows = rows.filter(value__in=self.values)
         if self.dearest is None:
-            return rows
-        by = [*map(column, self.asked.group_by), "value"]
-        charged = rows.order_by().values(*by).annotate(charged=Sum(Cast("charge", FloatField())))
-        wanted = {group for _, group in self.found}  # what is not rolled may bring them there
-        wanted |= {tuple(row) for row in charged.order_by("-charged").values_list(*by)[: 2 * self.dearest]}
-        return rows.filter(reduce(or_, (Q(**dict(zip(by, group, strict=True))) for group in wanted), Q(pk=None)))
+            self._add(rows)
+            return
+        unrolled = {group for _, group in self.found}  # which may bring them there
+        if left := unrolled - self._add(rows, self.dearest):
+            by = [*map(column, self.asked.group_by), "value"]
+            self._add(rows.filter(reduce(or_, (Q(**dict(zip(by, group, strict=True))) for group in left))))
 
     def _archived(self) -> Iterator[Call]:
         """Yield the calls in the archive that `records` would have."""
@@ -104,15 +124,19 @@ class _TagReading:
             if value and call.series[0] in seen and (self.values is None or value in self.values):
                 yield call
 
-    def _add(self, rows: "QuerySet[TagRollup]") -> None:
+    def _add(self, rows: "QuerySet[TagRollup]", dearest: int | None = None) -> set[Group]:
+        """Add sums of rows, of the dearest groups or of all; return of which groups."""
         by = [*(["start"] if self.asked.step else []), *map(column, self.asked.group_by), "value"]
-        summed = _aggregates(self.amounts)
-        for row in rows.order_by().values(*by).annotate(**summed).values_list(*by, *summed).iterator(_CHUNK):
+        groups = set()
+        for row in _summed(rows.order_by(), by, self.amounts, dearest):
             at, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
-            pairs = zip(row[len(by) :: 2], row[len(by) + 1 :: 2], strict=True)
-            sums = {name: int(high) * _SPLIT + int(low) for name, (high, low) in zip(self.amounts, pairs, strict=True)}
-            total = Sums(sums.get(name, 0) for name in AMOUNTS)
-            self.found[at and self.borders.step(at), tuple(group)].add(total)
+            self._sum(at and self.borders.step(at), group, row[len(by) :])
+            groups.add(tuple(group))
+        return groups
+
+    def _sum(self, at: datetime | None, group: Sequence[Any], amounts: Sequence[Any]) -> None:
+        sums = dict(zip(self.amounts, map(int, amounts), strict=True))
+        self.found[at, tuple(group)].add(Sums(sums.get(name, 0) for name in AMOUNTS))
 
     def _count(self, calls: Iterable[Call]) -> None:
         for call in calls:
@@ -124,10 +148,27 @@ class _TagReading:
             self.found[at, (*group, value)].count(call, times=False)
 
 
-def _aggregates(amounts: Iterable[str]) -> dict[str, Any]:
-    split = Value(_SPLIT)
-    return {
+def _summed(
+    rows: "QuerySet[TagRollup] | QuerySet[UsageRecord]", by: Sequence[str], amounts: Sequence[str], dearest: int | None
+) -> Iterable[Sequence[Any]]:
+    """Return rows of `by` and of the sums of `amounts`; those charged most where not all are wanted."""
+    groups: Any = rows.values(*by)
+    if dearest is not None:
+        groups = groups.annotate(charged=Sum(Cast("charge", FloatField()))).order_by("-charged")[:dearest]
+    plain = {f"{name}_sum": Sum(name) for name in amounts}
+    try:
+        return list(groups.annotate(**plain).values_list(*by, *plain))
+    except DatabaseError as error:  # in SQLite, of a sum beyond 2^63
+        if "overflow" not in str(error):
+            raise
+    halves = {
         f"{name}_{part}": Sum(value)
         for name in amounts
-        for part, value in (("high", F(name) / split), ("low", F(name) % split))
+        for part, value in (("high", F(name) / Value(_SPLIT)), ("low", F(name) % Value(_SPLIT)))
     }
+    found = groups.annotate(**halves).values_list(*by, *halves)
+    return [(*row[: len(by)], *map(_whole, row[len(by) :: 2], row[len(by) + 1 :: 2])) for row in found]
+
+
+def _whole(high: Any, low: Any) -> int:
+    return int(high) * _SPLIT + int(low)
