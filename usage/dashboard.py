@@ -24,7 +24,7 @@ from usage.tags import dearest
 
 _WORKFLOWS: Final = 20
 _EXECUTIONS: Final = 10
-LOOKED_AT: Final = 20_000
+LOOKED_AT: Final = 10_000
 """Calls, the newest, among which the dearest executions are found: of a year they would be more than can be read."""
 _SUMMED: Final = ("calls", "input_tokens", "output_tokens", "cost", "charge")
 

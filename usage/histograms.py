@@ -62,6 +62,9 @@ def decode(stored: Iterable[bytes]) -> Histogram:
 
 def add(to: Histogram, other: Mapping[int, int]) -> None:
     """Add `other` to `to`."""
+    if not to:
+        to.update(other)
+        return
     for number, calls in other.items():
         to[number] = to.get(number, 0) + calls
 
