@@ -381,7 +381,7 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
     for one in of_keys:
         rule = Rule(one.id, one.metric, one.amount, one.cycle, one.key_id)
         rules.setdefault(one.key.client_id, []).append(rule)
-    paces = {pace.client_id: pace for pace in UsualPace.objects.all()}
+    paces = {pace.client_id: pace for pace in UsualPace.objects.filter(client__brake_times__isnull=False)}
     own: dict[int, dict[int, RateCard]] = {}
     for price in OwnPrice.objects.all():
         own.setdefault(price.client_id, {})[price.model_id] = price.card
@@ -400,13 +400,10 @@ def _clients(clients: Iterable[Client]) -> dict[int, ClientGrant]:
 
 
 def _brake(client: Client, pace: UsualPace | None) -> BrakeRule | None:
-    learned = pace if client.brake_times is not None else None
-    if client.brake_per_minute is None and learned is None:
+    if client.brake_per_minute is None and pace is None:
         return None
-    stops = client.brake_action == Client.Brake.STOP
-    if learned is None:
-        return BrakeRule(client.brake_per_minute, stops)
-    return BrakeRule(client.brake_per_minute, stops, learned.rates(client), learned.user_rate(client))
+    rates, user = (pace.rates(client), pace.user_rate(client)) if pace else ({}, None)
+    return BrakeRule(client.brake_per_minute, client.brake_action == Client.Brake.STOP, rates, user)
 
 
 def _zone(client: Client) -> ZoneInfo:

@@ -17,6 +17,7 @@ _INDEXED: Final = ("client__id__exact", "key", "admitted_at__gte", "admitted_at_
 class RecordList(ChangeList):  # type: ignore[misc]  # unfold ships no types
     """The newest calls, narrowed."""
 
+    looked_at = LOOKED_AT
     oldest: datetime | None = None
     """Calls up to that moment were not looked at; None: all were."""
 
@@ -27,5 +28,5 @@ class RecordList(ChangeList):  # type: ignore[misc]  # unfold ships no types
             return found
         wanted = {name: values[-1] for name, values in self.filter_params.items() if name in _INDEXED and values[-1]}
         times = self.root_queryset.filter(**wanted).order_by("-admitted_at").values_list("admitted_at", flat=True)
-        self.oldest = times[LOOKED_AT : LOOKED_AT + 1].first()
+        self.oldest = times[self.looked_at : self.looked_at + 1].first()
         return found if self.oldest is None else found.filter(admitted_at__gt=self.oldest)

@@ -1,7 +1,7 @@
 """Sums of usage by what callers put on it: workflow and environment. By day and client, and by nothing else."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -25,6 +25,7 @@ from usage.snapshot import one_moment
 
 TAGS: Final = (TagRollup.WORKFLOW, TagRollup.ENV)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FEW: Final = 100  # groups named in one query: SQLite's expressions are no deeper than 1,000
 _SPLIT: Final = 10**9  # what one column may hold is summed in two parts: a sum beyond 2^63 is an error in SQLite
 
 
@@ -95,12 +96,11 @@ class _TagReading:
             sessions=Case(When(session_opened=True, then=Value(1)), default=Value(0)),
             part=Seconds(F("admitted_at")) / Value(seconds),
         )
-        by = [*(["part"] if self.asked.step else []), *map(column, self.asked.group_by), self.tag]
-        for row in _summed(rows.order_by(), by, self.amounts, None):
-            at, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
-            if at is not None:
-                at = self.borders.step(max(_EPOCH + timedelta(seconds=at * seconds), self.borders.start))
-            self._sum(at, group, row[len(by) :])
+
+        def step(part: int) -> datetime:
+            return self.borders.step(max(_EPOCH + timedelta(seconds=part * seconds), self.borders.start))
+
+        self._take(rows, "part", self.tag, step)
 
     def _add_rolled(self) -> None:
         """Add what is rolled; of as many groups, where only the dearest are asked for, as may be among them."""
@@ -108,13 +108,13 @@ class _TagReading:
         rows = narrowed(TagRollup.objects.filter(grain=self.asked.zone, tag=self.tag, **within), self.asked)
         if self.values is not None:
             rows = rows.filter(value__in=self.values)
-        if self.dearest is None:
-            self._add(rows)
-            return
         unrolled = {group for _, group in self.found}  # which may bring them there
-        if left := unrolled - self._add(rows, self.dearest):
+        few = self.dearest is not None and len(unrolled) <= _FEW
+        taken = self._take(rows, "start", "value", self.borders.step, self.dearest if few else None)
+        if few and (left := unrolled - taken):
             by = [*map(column, self.asked.group_by), "value"]
-            self._add(rows.filter(reduce(or_, (Q(**dict(zip(by, group, strict=True))) for group in left))))
+            alike = reduce(or_, (Q(**dict(zip(by, group, strict=True))) for group in left))
+            self._take(rows.filter(alike), "start", "value", self.borders.step)
 
     def _archived(self) -> Iterator[Call]:
         """Yield the calls in the archive that `records` would have."""
@@ -124,19 +124,24 @@ class _TagReading:
             if value and call.series[0] in seen and (self.values is None or value in self.values):
                 yield call
 
-    def _add(self, rows: "QuerySet[TagRollup]", dearest: int | None = None) -> set[Group]:
-        """Add sums of rows, of the dearest groups or of all; return of which groups."""
-        by = [*(["start"] if self.asked.step else []), *map(column, self.asked.group_by), "value"]
+    def _take(
+        self,
+        rows: "QuerySet[TagRollup] | QuerySet[UsageRecord]",
+        at: str,
+        value: str,
+        step: Callable[[Any], datetime],
+        dearest: int | None = None,
+    ) -> set[Group]:
+        """Add sums of rows, of the dearest groups or of all; return of which. `at` and `value` are columns."""
+        by = [*([at] if self.asked.step else []), *map(column, self.asked.group_by), value]
         groups = set()
         for row in _summed(rows.order_by(), by, self.amounts, dearest):
-            at, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
-            self._sum(at and self.borders.step(at), group, row[len(by) :])
+            moment, *group = row[: len(by)] if self.asked.step else (None, *row[: len(by)])
+            sums = dict(zip(self.amounts, map(int, row[len(by) :]), strict=True))
+            total = Sums(sums.get(name, 0) for name in AMOUNTS)
+            self.found[None if moment is None else step(moment), tuple(group)].add(total)
             groups.add(tuple(group))
         return groups
-
-    def _sum(self, at: datetime | None, group: Sequence[Any], amounts: Sequence[Any]) -> None:
-        sums = dict(zip(self.amounts, map(int, amounts), strict=True))
-        self.found[at, tuple(group)].add(Sums(sums.get(name, 0) for name in AMOUNTS))
 
     def _count(self, calls: Iterable[Call]) -> None:
         for call in calls:

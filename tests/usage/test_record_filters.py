@@ -90,7 +90,7 @@ def test_workflows_offered_are_those_of_ones_own_clients() -> None:
 def test_the_newest_calls_are_looked_through_and_one_is_found_by_its_id_however_old(
     admin_client: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_list, "LOOKED_AT", 3)
+    monkeypatch.setattr(record_list.RecordList, "looked_at", 3)
     acme, other = create_client("Acme"), create_client("Beta")
     now = timezone.now()
     made = [call(acme if n < 2 else other, model_asked=f"m{n}", admitted_at=now - timedelta(days=n)) for n in range(6)]

@@ -27,7 +27,7 @@ from usage.ingest import insert
 from usage.models import AgencyDay, RolledZone, RollupDue, TagRollup, UsageRecord, UsageRollup, UsageSeries
 from usage.packs import ROW, Pack, add, unpack
 from usage.rollups import check, roll_due, roll_up
-from usage.tags import read_tag
+from usage.tags import dearest, read_tag
 
 pytestmark = pytest.mark.django_db
 
@@ -405,3 +405,15 @@ def test_of_days_joined_up_everybody_reads_what_is_theirs(few_are_joined_up, cal
     roll_due()
     assert not AgencyDay.objects.exists()
     assert sum(row.sums.cost for row in read(asked)) == len("Own") + len("Foreign") + 5
+
+
+def test_the_dearest_workflows_are_found_while_a_backlog_of_thousands_is_due(calls):
+    acme = Client.objects.create(name="Acme")
+    insert([calls.end(c=acme.pk, at=micros(START), end=micros(START), charge=n, w=f"w{n}") for n in range(1_500)])
+    asked = Slice(START, START + timedelta(days=1), "UTC")
+    for _ in range(2):
+        found = dearest(asked, "workflow", ("calls", "charge"), 3)
+        assert [(row.group, row.sums.charge) for row in found] == [((f"w{n}",), n) for n in (1499, 1498, 1497)]
+        roll_due()
+    insert([calls.end(c=acme.pk, at=micros(START), end=micros(START), charge=5_000, w="w7")])  # which brings it there
+    assert dearest(asked, "workflow", ("calls", "charge"), 1)[0].sums.charge == 5_007
